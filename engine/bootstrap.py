@@ -1,0 +1,63 @@
+"""How a worker gets onto a node: as the first line its Blender reads.
+
+The command needs no escaping in sh, fish, cmd.exe or PowerShell, and works behind any
+launcher that passes stdin and stdout through.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from pathlib import Path
+
+BLENDER_ARGUMENTS = (
+    "--background",
+    "--factory-startup",
+    "--python-exit-code",
+    "1",
+    "--python-expr",
+    "import sys;exec(sys.stdin.buffer.readline())",
+)
+PACKAGE = "distributed_cycles_worker"
+OLDEST_BLENDER = (4, 2, 0)
+TOO_OLD = "distributed_cycles: too old: Blender"
+MODULES = ("protocol", "paths", "files", "scene", "main")
+"""In the order in which they import each other."""
+
+
+def first_line(nonce: str) -> bytes:
+    """The line that starts the worker, with its newline.
+
+    The nonce stands in it reversed: a terminal that echoes the line is not mistaken for
+    a worker that answers.
+    """
+    folder = Path(__file__).parent / "worker"
+    sources = {name: (folder / f"{name}.py").read_text(encoding="utf-8") for name in MODULES}
+    program = f"""
+import os, sys, types
+import bpy
+# Asked before anything else is compiled: an old Blender brings an old Python.
+if bpy.app.version < {OLDEST_BLENDER!r}:
+    sys.stderr.write({TOO_OLD!r} + " %d.%d.%d\\n" % tuple(bpy.app.version))
+    sys.stderr.flush()
+    os._exit(3)
+package = types.ModuleType({PACKAGE!r})
+package.__path__ = []
+sys.modules[{PACKAGE!r}] = package
+for name, source in {sources!r}.items():
+    module = types.ModuleType({PACKAGE!r} + "." + name)
+    module.__package__ = {PACKAGE!r}
+    sys.modules[module.__name__] = module
+    setattr(package, name, module)
+    exec(compile(source, "<" + module.__name__ + ">", "exec"), module.__dict__)
+module.main({nonce[::-1]!r}[::-1])
+"""
+    packed = base64.b64encode(zlib.compress(program.encode(), 9)).decode()
+    return f"import base64,zlib;exec(zlib.decompress(base64.b64decode('{packed}')))\n".encode()
+
+
+def remote_command(blender: str) -> str:
+    """The command line for a shell on the node. Double quotes mean the same in all of them."""
+    words = [f'"{blender}"' if any(mark in blender for mark in " ()&;'") else blender]
+    words += [f'"{word}"' if " " in word else word for word in BLENDER_ARGUMENTS]
+    return " ".join(words)

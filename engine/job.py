@@ -1,0 +1,267 @@
+"""The values that every part of the engine speaks in, and the errors that reach a person.
+
+All values are frozen: a job, a node or a tile never changes once it exists, so threads
+share them without locks. What changes during a render lives in the scheduler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+THIS_COMPUTER = "This Computer"
+
+
+@dataclass(frozen=True, slots=True)
+class Rect:
+    """A rectangle of whole pixels; (x, y) is its bottom left corner, as in Blender."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def right(self) -> int:
+        return self.x + self.width
+
+    @property
+    def top(self) -> int:
+        return self.y + self.height
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+    def contains(self, other: Rect) -> bool:
+        return (
+            self.x <= other.x
+            and self.y <= other.y
+            and other.right <= self.right
+            and other.top <= self.top
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One piece of the frame. `rect` is the part that is kept, in pixels of the full frame."""
+
+    index: int
+    rect: Rect
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFile:
+    """A file that the scene needs beside its .blend."""
+
+    source: str
+    """Absolute path on this computer."""
+    path: str
+    """Where it stands below a worker's root: the same tree, `/` between its parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A listed machine. An empty host means this computer."""
+
+    name: str
+    host: str = ""
+    port: int = 22
+    user: str = ""
+    """Empty: the name of the user who runs Blender here."""
+    key_file: str = ""
+    """Private key to offer first; empty: the agent's and the usual ones in ~/.ssh."""
+    blender: str = ""
+    """Path of Blender on the node; empty: look for it."""
+    threads: int = 0
+    """CPU threads a render may take; 0: all."""
+    enabled: bool = True
+
+    @property
+    def is_local(self) -> bool:
+        return not self.host
+
+    @property
+    def address(self) -> str:
+        """`user@host:port` without the parts that have their default."""
+        if self.is_local:
+            return ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        user = f"{self.user}@" if self.user else ""
+        port = f":{self.port}" if self.port != 22 else ""
+        return f"{user}{host}{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One requested render: everything a node must know beyond the files themselves."""
+
+    id: str
+    """Unique; also names what the job leaves on a node while it runs."""
+    source: str
+    """The .blend this is a snapshot of, as the user named it; empty if never saved."""
+    blend: str
+    """Where the snapshot stands below a worker's root, `/` between its parts."""
+    scene: str
+    """Name of the scene."""
+    frame: int
+    width: int
+    """Full frame in pixels, resolution percentage applied."""
+    height: int
+    region: Rect
+    """What is rendered: the whole frame, or the user's own render border."""
+    use_crop: bool
+    """Whether the picture has the region's size (Crop to Render Region)."""
+    overscan: int
+    """Margin in pixels rendered around a tile and thrown away."""
+    tile_size: int
+    """Edge of a tile in pixels."""
+    blender_version: tuple[int, int, int]
+    view_layer: str
+    """The layer whose Combined pass is shown while the frame renders."""
+    use_denoising_data: bool = False
+    """Whether tiles carry the passes a later denoising needs."""
+    use_scripts: bool = False
+    """Whether Python scripts inside the .blend run, as in the user's own Blender."""
+    subframe: float = 0.0
+    created: str = ""
+    """ISO 8601, UTC."""
+    files: tuple[SceneFile, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Job:
+        """Raise KeyError or TypeError where `data` is not what `to_json` wrote."""
+        return cls(
+            **{
+                **data,
+                "region": Rect(**data["region"]),
+                "blender_version": tuple(data["blender_version"]),
+                "files": tuple(SceneFile(**entry) for entry in data["files"]),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What a node's Blender said of itself."""
+
+    system: str
+    """`Linux`, `Darwin` or `Windows`, as Python's platform.system() names it."""
+    machine: str
+    blender_version: tuple[int, int, int]
+    blender_path: str
+    cores: int
+    devices: tuple[str, ...]
+    """Names of the render devices Cycles sees, CPU first."""
+
+    @property
+    def version_text(self) -> str:
+        return ".".join(map(str, self.blender_version))
+
+
+class EngineError(Exception):
+    """Base of every failure that is reported to a person.
+
+    The message says what failed; `hint` says what to do; `node` names where it happened.
+    """
+
+    def __init__(self, message: str, hint: str = "", node: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.node = node
+
+    def __str__(self) -> str:
+        where = f"{self.node}: " if self.node else ""
+        return f"{where}{self.message}{' ' + self.hint if self.hint else ''}"
+
+
+class JobError(EngineError, ValueError):
+    """The scene cannot be rendered as it is: no camera, not Cycles, nothing to write to."""
+
+
+class NodeListError(EngineError, ValueError):
+    """A list of nodes that cannot be read."""
+
+
+class StoreError(EngineError, OSError):
+    """The job folder cannot be read or written."""
+
+    # OSError's own __str__ formats errno and strerror, which these errors do not have.
+    __str__ = EngineError.__str__
+
+
+class NodeError(EngineError):
+    """Something failed on one node. The render goes on without it."""
+
+    is_final = True
+    """Whether connecting again would only fail the same way."""
+
+
+class ConnectError(NodeError, ConnectionError):
+    """The node could not be reached, or the connection broke."""
+
+    is_final = False
+    __str__ = EngineError.__str__
+
+
+class HostNotFound(ConnectError):
+    """The name does not resolve to an address."""
+
+    is_final = True
+
+
+class HostKeyUnknown(NodeError):
+    """Nobody has said yet that this host may be trusted."""
+
+    def __init__(
+        self, message: str, hint: str, node: str, *, host: str, port: int, key: str, fingerprint: str
+    ) -> None:
+        super().__init__(message, hint, node)
+        self.host = host
+        self.port = port
+        self.key = key
+        """The host's public key as known_hosts writes it: type, space, base64."""
+        self.fingerprint = fingerprint
+        """`SHA256:...`, as ssh-keygen -l prints it."""
+
+
+class HostKeyChanged(NodeError):
+    """The host shows another key than the one on record, or a revoked one."""
+
+
+class LoginRefused(NodeError, PermissionError):
+    """The server did not accept any key that could be offered."""
+
+    __str__ = EngineError.__str__
+
+
+class PassphraseNeeded(LoginRefused):
+    """A private key is encrypted and no passphrase, or a wrong one, was given."""
+
+    def __init__(self, message: str, hint: str, node: str, *, key_file: str) -> None:
+        super().__init__(message, hint, node)
+        self.key_file = key_file
+
+
+class BlenderNotFound(NodeError, FileNotFoundError):
+    """There is no Blender where it was said, or looked for."""
+
+    __str__ = EngineError.__str__
+
+
+class BlenderUnsuitable(NodeError):
+    """There is a Blender, but it cannot render this job: other version, or without Cycles."""
+
+
+class SceneRefused(NodeError):
+    """The node's Blender could not open the scene."""
+
+
+class WorkerLost(NodeError):
+    """The worker ended, hung, or answered something that is not the protocol."""
+
+    is_final = False

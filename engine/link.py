@@ -1,0 +1,197 @@
+"""Our end of the one channel to a worker: start it, speak frames, notice when it is gone."""
+
+from __future__ import annotations
+
+import queue
+import re
+import secrets
+import threading
+import time
+from typing import Any
+
+from .bootstrap import OLDEST_BLENDER, TOO_OLD, first_line
+from .job import BlenderNotFound, BlenderUnsuitable, ConnectError, NodeError, NodeInfo, WorkerLost
+from .transport import Channel
+from .worker.protocol import FrameError, encode, read_frame
+
+START_S = 120.0
+"""From the command to the first word of the worker; Blender on a slow disk takes its time."""
+SILENCE_S = 15.0
+"""A worker beats each second, also while it renders; beside a render on saturated cores the
+largest gap seen was 0.8 s."""
+OPENING_SILENCE_S = 900.0
+"""Opening a file can hold the interpreter, and so the beat, as long as it takes."""
+NOISE_BYTES = 1 << 20
+
+NOT_FOUND_STATUS = (126, 127, 9009)
+"""sh's "not executable" and "not found", cmd.exe's "not found"."""
+_NOT_FOUND = re.compile(r"not found|No such file|not recognized|cannot find|Unknown command", re.IGNORECASE)
+
+Frame = tuple[dict[str, Any], bytes]
+
+
+class WorkerLink:
+    """A running worker. Frames it sends are put on `inbox`; NodeError, once, when it ended."""
+
+    def __init__(self, channel: Channel, inbox: queue.Queue[Any]) -> None:
+        self._channel = channel
+        self._inbox = inbox
+        self._write_lock = threading.Lock()
+        self._heard = time.monotonic()
+        self._patience = START_S
+        self._abort_reason = ""
+        self._has_said_bye = False
+
+    def start(self) -> NodeInfo:
+        """Send the worker's source and wait until it answers.
+
+        Raises BlenderNotFound, BlenderUnsuitable or WorkerLost. Whatever is printed before
+        the worker's nonce (a banner, a login script's greeting) is passed over.
+        """
+        nonce = secrets.token_hex(16)
+        give_up = threading.Timer(START_S, self.abort, (f"no answer within {START_S:.0f} s",))
+        give_up.daemon = True
+        give_up.start()
+        try:
+            self._channel.write(first_line(nonce))
+            self._skip_noise(nonce.encode())
+            header, _ = read_frame(self._read_exactly)
+            info = NodeInfo(
+                system=str(header["system"]),
+                machine=str(header["machine"]),
+                blender_version=_version(header["blender_version"]),
+                blender_path=str(header["blender_path"]),
+                cores=int(header["cores"]),
+                devices=(),
+            )
+            has_cycles = bool(header["has_cycles"])
+        except (EOFError, ConnectError):
+            raise self._start_failure() from None
+        except (FrameError, KeyError, TypeError, ValueError) as error:
+            raise WorkerLost(f"The node's first answer makes no sense: {error}.") from None
+        finally:
+            give_up.cancel()
+        if not has_cycles:
+            raise BlenderUnsuitable(
+                f"Blender {info.version_text} on the node was built without Cycles.",
+                "Install a Blender from blender.org there, and give its path.",
+            )
+        self._patience = SILENCE_S
+        self._heard = time.monotonic()
+        threading.Thread(target=self._receive, name="dc-receive", daemon=True).start()
+        return info
+
+    def send(self, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
+        """Send one frame; blocks while the channel is full. Raise ConnectError."""
+        if header["type"] == "open":
+            self._patience = OPENING_SILENCE_S
+        with self._write_lock:
+            for piece in encode(header, payload):
+                self._channel.write(piece)
+
+    def check_silence(self) -> None:
+        """Abort a worker that has been silent for too long. Called about once a second."""
+        silence = time.monotonic() - self._heard
+        if silence > self._patience:
+            self.abort(f"no sign of life for {silence:.0f} s")
+
+    def abort(self, reason: str) -> None:
+        """End the connection, from any thread; the reason becomes the error."""
+        self._abort_reason = self._abort_reason or reason
+        self._channel.close()
+
+    def close(self, timeout: float) -> None:
+        """Ask the worker to end, wait up to `timeout` seconds for it, and free everything."""
+        try:
+            self.send({"type": "bye"})
+            self._channel.exit_status(timeout)
+        except ConnectError:
+            pass  # It ended before it was asked to.
+        self.abort("closed")
+
+    def _read_exactly(self, size: int) -> bytes:
+        pieces = bytearray()
+        while len(pieces) < size:
+            data = self._channel.read(min(size - len(pieces), 1 << 20))
+            if not data:
+                raise EOFError
+            pieces += data
+        return bytes(pieces)
+
+    def _skip_noise(self, nonce: bytes) -> None:
+        seen = bytearray()
+        while not seen.endswith(nonce):
+            # One byte at a time, never past the nonce: what follows is the first frame.
+            seen += self._read_exactly(1)
+            if len(seen) > NOISE_BYTES:
+                raise FrameError("it prints without end, but it is not the worker")
+
+    def _receive(self) -> None:
+        error: NodeError
+        try:
+            while True:
+                frame = read_frame(self._read_exactly)
+                self._heard = time.monotonic()
+                kind = frame[0]["type"]
+                if kind == "opened":
+                    self._patience = SILENCE_S
+                if kind == "bye":
+                    self._has_said_bye = True
+                elif kind != "beat":
+                    self._inbox.put(frame)
+        except EOFError:
+            error = self._end_reason()
+        except FrameError as damaged:
+            error = WorkerLost(f"The connection is damaged: {damaged}.", "It is opened anew.")
+        except Exception as bug:  # noqa: BLE001 - a thread's failure must reach its owner
+            error = WorkerLost(f"Reading from the node failed: {bug!r}.")
+        self._channel.close()
+        self._inbox.put(error)
+
+    def _end_reason(self) -> NodeError:
+        if self._abort_reason:
+            return WorkerLost(f"The node was given up: {self._abort_reason}.")
+        if self._has_said_bye:
+            return WorkerLost("The worker ended as it was told.")
+        status = self._channel.exit_status(2.0)
+        if status is None:
+            return WorkerLost("The connection to the node broke.")
+        last = _last_line(self._channel.stderr_tail())
+        ended = "was ended by a signal" if status < 0 else f"ended with status {status}"
+        return WorkerLost(f"Blender on the node {ended}.", last and f"Its last words: {last}")
+
+    def _start_failure(self) -> NodeError:
+        """Say why no worker came up, from what is left of the command."""
+        if self._abort_reason:
+            return WorkerLost(f"Blender on the node did not start: {self._abort_reason}.")
+        status = self._channel.exit_status(5.0)
+        stderr = self._channel.stderr_tail()
+        last = _last_line(stderr)
+        old = re.search(re.escape(TOO_OLD) + r" ([\d.]+)", stderr)
+        if old:
+            return BlenderUnsuitable(
+                f"Blender {old[1]} on the node is too old.",
+                f"Install {'.'.join(map(str, OLDEST_BLENDER[:2]))} or later there, and give its path.",
+            )
+        if status in NOT_FOUND_STATUS or (status not in (None, 0) and _NOT_FOUND.search(last)):
+            return BlenderNotFound(
+                f"There is no Blender on the node where it was looked for{f' ({last})' if last else ''}.",
+                "Install it there, or give its path in the node's settings.",
+            )
+        if status is None:
+            return WorkerLost("The connection broke while Blender was starting.")
+        ended = "was ended by a signal" if status < 0 else f"ended with status {status}"
+        return BlenderUnsuitable(
+            f"Blender on the node {ended} before it answered{f': {last}' if last else ''}.",
+            "Log in there and start it by hand with --background to see why.",
+        )
+
+
+def _version(numbers: Any) -> tuple[int, int, int]:
+    major, minor, patch = (int(number) for number in numbers)
+    return major, minor, patch
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""

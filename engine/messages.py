@@ -1,0 +1,81 @@
+"""What a running session tells whoever drives it: the user interface, the command line, a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .job import EngineError, NodeInfo, Tile
+from .report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node as it is now."""
+
+    name: str
+    state: str = "offline"
+    """offline, connecting, syncing, idle, rendering, paused or failed."""
+    detail: str = ""
+    """One line for a person."""
+    tile: Tile | None = None
+    """What it renders."""
+    tiles_done: int = 0
+    mean_seconds: float = 0.0
+    info: NodeInfo | None = None
+    error: EngineError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChanged:
+    """A node's status is another one now."""
+
+    status: NodeStatus
+
+
+@dataclass(frozen=True, slots=True)
+class TileStarted:
+    """A tile was handed to a node. Exactly one TileEnded follows, also after a cancel."""
+
+    tile: Tile
+    node: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileEnded:
+    """What became of a tile that was handed to a node."""
+
+    tile: Tile
+    node: str
+    attempt: int
+    outcome: str
+    """done, failed, dropped (another node was first) or cancelled."""
+    seconds: float = 0.0
+    """Time from request to result on the node; 0 without a result."""
+    render_seconds: float = 0.0
+    """Cycles' own part of it."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the frame is."""
+
+    done: int
+    total: int
+    fraction: float
+    """By area, 0 to 1."""
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDone:
+    """The last message: nothing follows it."""
+
+    outcome: str
+    """done, failed or cancelled."""
+    error: EngineError | None
+    report: Report
+
+
+Message = NodeChanged | TileStarted | TileEnded | Progress | SessionDone

@@ -1,0 +1,431 @@
+"""One node's life in a render: connect, find Blender, send the files, render, be lost, come back.
+
+Each node has a thread of its own; everything it learns goes to the session's inbox as an
+event, everything it is told comes through its own queue. It shares nothing else.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import exr
+from .bootstrap import BLENDER_ARGUMENTS, remote_command
+from .framebuffer import window
+from .job import (
+    BlenderNotFound,
+    BlenderUnsuitable,
+    ConnectError,
+    EngineError,
+    Job,
+    Node,
+    NodeError,
+    NodeInfo,
+    SceneFile,
+    SceneRefused,
+    Tile,
+    WorkerLost,
+)
+from .link import WorkerLink
+from .locate import candidates
+from .tiling import border, with_overscan
+from .transport import LocalChannel
+from .worker.protocol import CHUNK_BYTES, HEARTBEAT_S
+
+if TYPE_CHECKING:
+    from .ssh import Access
+
+CONNECT_TRIES = 3
+LONGEST_PAUSE_S = 30.0
+SEARCH_S = 20.0
+ECHO_S = 60.0
+GOODBYE_S = 3.0
+ECHO_BYTES = bytes(range(256)) * 4096
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The node is in another state; `detail` is one line for a person."""
+
+    node: str
+    state: str
+    detail: str = ""
+    info: NodeInfo | None = None
+    error: EngineError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The scene is open on the node."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The node's worker is gone; unless `is_final` it is being connected again."""
+
+    node: str
+    error: EngineError
+    is_final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A tile came back and is what was asked for."""
+
+    node: str
+    tile: Tile
+    attempt: int
+    seconds: float
+    render_seconds: float
+    data: bytes
+    kept: exr.Planes
+
+
+@dataclass(frozen=True, slots=True)
+class Spoiled:
+    """The node answered, but not with the tile that was asked for."""
+
+    node: str
+    tile: Tile
+    attempt: int
+    reason: str
+
+
+NodeEvent = StateChanged | Joined | Left | Arrived | Spoiled
+
+
+def open_worker(
+    node: Node,
+    inbox: queue.Queue[Any],
+    *,
+    access: Access | None,
+    local_blender: Sequence[str],
+    version: tuple[int, int, int] | None,
+    cleanup: ExitStack,
+) -> tuple[WorkerLink, NodeInfo]:
+    """Start a worker on `node`; `cleanup` gets what has to be closed afterwards.
+
+    With a `version`, the node's Blender must agree with it in its first two numbers.
+    Raises NodeError with the node's name.
+    """
+    try:
+        if node.is_local:
+            command = [node.blender] if node.blender else list(local_blender)
+            channel = LocalChannel([*command, *BLENDER_ARGUMENTS])
+            return _start(channel, inbox, version, cleanup)
+        if access is None:
+            raise ConnectError("SSH is not available here.", "Install the extension with its wheels.")
+        from .ssh import SshConnection
+
+        connection = SshConnection(node, access)
+        cleanup.callback(connection.close)
+        connection.connect()
+        paths = [node.blender] if node.blender else candidates(connection, SEARCH_S)
+        unsuitable: BlenderUnsuitable | None = None
+        for path in paths:
+            try:
+                link, info = _start(connection.open(remote_command(path)), inbox, version, cleanup)
+                return link, replace(info, blender_path=info.blender_path or path)
+            except BlenderUnsuitable as error:
+                unsuitable = unsuitable or error
+        raise unsuitable or BlenderNotFound(
+            "No Blender was found on the node.",
+            "Install it there (on the PATH, or in a usual place), or give its path in the node's settings.",
+        )
+    except NodeError as error:
+        error.node = error.node or node.name
+        raise
+
+
+def _start(
+    channel: Any, inbox: queue.Queue[Any], version: tuple[int, int, int] | None, cleanup: ExitStack
+) -> tuple[WorkerLink, NodeInfo]:
+    link = WorkerLink(channel, inbox)
+    with ExitStack() as failed:
+        failed.callback(link.abort, "not used")
+        info = link.start()
+        if version is not None and info.blender_version[:2] != version[:2]:
+            wanted = ".".join(map(str, version))
+            raise BlenderUnsuitable(
+                f"The node has Blender {info.version_text}, this render needs {wanted}.",
+                f"Install Blender {wanted} there, and give its path in the node's settings.",
+            )
+        failed.pop_all()
+    cleanup.callback(link.close, GOODBYE_S)
+    return link, info
+
+
+def check_node(node: Node, *, access: Access | None, local_blender: Sequence[str]) -> NodeInfo:
+    """Do all that a render would do before its first tile, and say what was found.
+
+    1 MiB of all byte values goes there and back: a terminal or a text mode in between is
+    found here and not in a picture. Raises NodeError.
+    """
+    inbox: queue.Queue[Any] = queue.Queue()
+    with ExitStack() as cleanup:
+        link, info = open_worker(
+            node, inbox, access=access, local_blender=local_blender, version=None, cleanup=cleanup
+        )
+        try:
+            link.send({"type": "echo"}, ECHO_BYTES)
+            _, payload = _answer(inbox, "echo")
+            if payload != ECHO_BYTES:
+                raise WorkerLost("Bytes sent to the node come back changed.", "Is a terminal in between?")
+            link.send({"type": "devices"})
+            header, _ = _answer(inbox, "devices")
+        except NodeError as error:
+            error.node = node.name
+            raise
+        return replace(info, devices=tuple(map(str, header["names"])))
+
+
+def _answer(inbox: queue.Queue[Any], kind: str) -> tuple[dict[str, Any], bytes]:
+    try:
+        item = inbox.get(timeout=ECHO_S)
+    except queue.Empty:
+        raise WorkerLost(f"The node did not answer within {ECHO_S:.0f} s.") from None
+    if isinstance(item, NodeError):
+        raise item
+    header, payload = item
+    if header["type"] != kind:
+        raise WorkerLost(f"The node answered: {header.get('text', header['type'])}")
+    return header, payload
+
+
+class NodeLife:
+    """The thread that lives one node's life. `assign`, `skip`, `stop` may be called from any thread."""
+
+    def __init__(
+        self,
+        node: Node,
+        job: Job,
+        snapshot: Path,
+        post: Callable[[NodeEvent], None],
+        *,
+        access: Access | None,
+        local_blender: Sequence[str],
+    ) -> None:
+        self.node = node
+        self._job = job
+        self._snapshot = snapshot
+        self._post = post
+        self._access = access
+        self._local_blender = local_blender
+        self._inbox: queue.Queue[Any] = queue.Queue()
+        self._link: WorkerLink | None = None
+        self._asked: dict[tuple[int, int], Tile] = {}
+        self._has_joined = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"dc-node-{node.name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def assign(self, tile: Tile, attempt: int) -> None:
+        self._inbox.put(("render", tile, attempt))
+
+    def skip(self, tile: Tile, attempt: int) -> None:
+        """The tile is no longer wanted; only what has not begun is saved by it."""
+        self._inbox.put(("skip", tile, attempt))
+
+    def check_silence(self) -> None:
+        if self._link is not None:
+            self._link.check_silence()
+
+    def stop(self) -> None:
+        """End the worker and the thread, whatever they are doing."""
+        self._stopping.set()
+        self._inbox.put(("stop", None, 0))
+        # A tile that is being rendered, or a file being sent, is not waited for.
+        threading.Thread(target=self._end_worker, name="dc-stop", daemon=True).start()
+
+    def _end_worker(self) -> None:
+        if self._link is not None:
+            self._link.close(GOODBYE_S)
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread; False if it still runs after `timeout` seconds."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        tries = 0
+        while not self._stopping.is_set():
+            error: EngineError
+            try:
+                self._has_joined = False
+                self._live()
+                return
+            except EngineError as failure:
+                error = failure
+            except Exception as bug:  # noqa: BLE001 - a bug here must reach a person, not vanish
+                error = WorkerLost(f"internal error: {bug!r}", "Please report it.")
+            error.node = self.node.name
+            tries = 1 if self._has_joined else tries + 1
+            is_final = getattr(error, "is_final", True) or tries >= CONNECT_TRIES
+            if self._stopping.is_set():
+                return
+            self._post(Left(self.node.name, error, is_final))
+            if is_final:
+                return
+            pause = min(2.0 ** (tries - 1), LONGEST_PAUSE_S)
+            self._stopping.wait(pause * random.uniform(0.8, 1.2))
+
+    def _live(self) -> None:
+        """One connection, from its beginning to its end. Returns when told to stop."""
+        self._inbox = queue.Queue()
+        self._asked.clear()
+        with ExitStack() as cleanup:
+            self._state("connecting")
+            link, info = open_worker(
+                self.node,
+                self._inbox,
+                access=self._access,
+                local_blender=self._local_blender,
+                version=self._job.blender_version,
+                cleanup=cleanup,
+            )
+            self._link = link
+            cleanup.callback(self._forget_link)
+            if self._stopping.is_set():
+                return
+            self._post(StateChanged(self.node.name, "syncing", "", info))
+            self._sync(link)
+            if self._open(link):
+                self._has_joined = True
+                self._post(Joined(self.node.name))
+                self._serve(link)
+
+    def _forget_link(self) -> None:
+        self._link = None
+
+    def _state(self, state: str, detail: str = "") -> None:
+        self._post(StateChanged(self.node.name, state, detail))
+
+    def _sync(self, link: WorkerLink) -> None:
+        snapshot = SceneFile(str(self._snapshot), self._job.blend)
+        for number, file in enumerate((snapshot, *self._job.files), 1):
+            if self._stopping.is_set():
+                return
+            self._state("syncing", f"file {number} of {len(self._job.files) + 1}")
+            if self.node.is_local:
+                link.send({"type": "link", "path": file.path, "source": file.source})
+            else:
+                _put(link, file)
+
+    def _open(self, link: WorkerLink) -> bool:
+        """Open the scene there; False when told to stop meanwhile. Raise SceneRefused."""
+        self._state("syncing", "opening the scene")
+        job = self._job
+        request = {
+            "type": "open",
+            "blend": job.blend,
+            "scene": job.scene,
+            "frame": job.frame,
+            "subframe": job.subframe,
+            "use_scripts": job.use_scripts,
+            "use_denoising_data": job.use_denoising_data,
+            "threads": self.node.threads,
+            # Compressing costs more than copying where nothing crosses a network.
+            "codec": "NONE" if self.node.is_local else "ZIP",
+        }
+        link.send(request)
+        while True:
+            item = self._inbox.get()
+            if isinstance(item, NodeError):
+                raise item
+            if item[0] == "stop":
+                return False
+            header = item[0]
+            if header["type"] == "opened":
+                return True
+            raise SceneRefused(f"The scene could not be opened there: {header.get('text', header)}")
+
+    def _serve(self, link: WorkerLink) -> None:
+        while True:
+            try:
+                item = self._inbox.get(timeout=HEARTBEAT_S)
+            except queue.Empty:
+                link.send({"type": "ping"})
+                continue
+            if isinstance(item, NodeError):
+                raise item
+            match item:
+                case ("stop", _, _):
+                    return
+                case ("render", tile, attempt):
+                    self._ask(link, tile, attempt)
+                case ("skip", tile, attempt):
+                    link.send({"type": "skip", "tile": tile.index, "attempt": attempt})
+                case (header, payload):
+                    self._take(header, payload)
+
+    def _ask(self, link: WorkerLink, tile: Tile, attempt: int) -> None:
+        job = self._job
+        asked = with_overscan(tile.rect, job.overscan, job.region)
+        self._asked[tile.index, attempt] = tile
+        link.send(
+            {
+                "type": "render",
+                "tile": tile.index,
+                "attempt": attempt,
+                "border": border(asked, job.width, job.height),
+            }
+        )
+
+    def _take(self, header: dict[str, Any], payload: bytes) -> None:
+        """Check an answer. Raise WorkerLost where it answers nothing that was asked."""
+        key = header.get("tile"), header.get("attempt")
+        tile = self._asked.pop(key, None)  # type: ignore[arg-type] # whatever came is looked up
+        if tile is None or header["type"] not in ("tile", "error"):
+            raise WorkerLost(f"The node answered what was not asked: {str(header)[:200]}")
+        name, attempt = self.node.name, int(header["attempt"])
+        if header["type"] == "error":
+            self._post(Spoiled(name, tile, attempt, str(header.get("text"))))
+            return
+        try:
+            planes, _ = exr.read(payload)
+            kept = window(planes, tile, self._job)
+            seconds, render_seconds = float(header["seconds"]), float(header["render_seconds"])
+            shown = exr.combined(kept, self._job.view_layer)
+        except (ValueError, KeyError, TypeError) as error:
+            self._post(Spoiled(name, tile, attempt, str(error)))
+            return
+        # Cycles itself writes no NaN into Combined. Should a scene do so all the same, the
+        # second attempt is believed.
+        if attempt == 1 and any(_has_nan(kept[channel]) for channel in shown):
+            self._post(Spoiled(name, tile, attempt, "the tile holds values that are not numbers"))
+            return
+        self._post(Arrived(name, tile, attempt, seconds, render_seconds, payload, kept))
+
+
+def _has_nan(plane: Any) -> bool:
+    return bool((plane != plane).any())
+
+
+def _put(link: WorkerLink, file: SceneFile) -> None:
+    """Send one file in pieces. A file that went missing is the scene's problem, not the node's."""
+    try:
+        with open(file.source, "rb") as handle:
+            size = handle.seek(0, 2)
+            handle.seek(0)
+            offset = 0
+            while offset < size or offset == 0:
+                data = handle.read(CHUNK_BYTES)
+                link.send({"type": "put", "path": file.path, "offset": offset, "size": size}, data)
+                offset += len(data)
+                if not data:
+                    break
+    except ConnectError:
+        raise
+    except OSError as error:
+        raise SceneRefused(f"{file.source} could not be read ({error.strerror}).") from None

@@ -1,0 +1,75 @@
+"""Nodes as text: a TOML file with [[node]] tables, and addresses on a command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .job import THIS_COMPUTER, Node, NodeListError
+
+_ADDRESS = re.compile(
+    r"^(?:(?P<user>[^@\s]+)@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^@:\s\[\]]+)(?::(?P<port>\d+))?$"
+)
+_FIELDS = {field.name: type(field.default) for field in dataclasses.fields(Node) if field.name != "name"}
+
+
+def parse_address(text: str) -> Node:
+    """A node from `[USER@]HOST[:PORT]`; an IPv6 address stands in brackets. Raise NodeListError."""
+    match = _ADDRESS.match(text.strip())
+    port = int(match["port"] or 22) if match else 0
+    if not match or not 0 < port < 65536:
+        raise NodeListError(f"{text!r} is not a node address.", "Write it as [USER@]HOST[:PORT].")
+    return Node(name=text.strip(), host=match["host"].strip("[]"), port=port, user=match["user"] or "")
+
+
+def read_nodes(path: Path) -> list[Node]:
+    """The nodes of a TOML file. Raise NodeListError that names the entry and the mistake."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NodeListError(
+            f"The nodes file {path} cannot be read ({error.strerror}).", "Check its path."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise NodeListError(f"The nodes file {path} is not valid TOML: {error}.") from None
+    tables = data.pop("node", None)
+    if data or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise NodeListError(
+            f"The nodes file {path} must hold [[node]] tables and nothing else.",
+            'Begin each node with a line [[node]], then e.g. host = "render1".',
+        )
+    return named_apart(_node(table, f"{path}, node {number}") for number, table in enumerate(tables, 1))
+
+
+def _node(table: dict[str, Any], where: str) -> Node:
+    for key, value in table.items():
+        expected = str if key == "name" else _FIELDS.get(key)
+        if expected is None:
+            raise NodeListError(
+                f"{where}: there is no setting {key!r}.", f"Settings are name, {', '.join(_FIELDS)}."
+            )
+        if type(value) is not expected:
+            raise NodeListError(f"{where}: {key} must be {_NAMES[expected]}, not {value!r}.")
+    node = Node(**{"name": table.get("host") or THIS_COMPUTER, **table})
+    if not 0 < node.port < 65536 or node.threads < 0:
+        raise NodeListError(f"{where}: port must be 1 to 65535, threads 0 or more.")
+    return node
+
+
+_NAMES = {str: "a text in quotes", int: "a whole number", bool: "true or false"}
+
+
+def named_apart(nodes: Iterable[Node]) -> list[Node]:
+    """The nodes with names made different where they were not: a name identifies a node."""
+    seen: Counter[str] = Counter()
+    result = []
+    for node in nodes:
+        seen[node.name] += 1
+        count = seen[node.name]
+        result.append(dataclasses.replace(node, name=f"{node.name} ({count})") if count > 1 else node)
+    return result

@@ -1,0 +1,343 @@
+"""One running job: nodes' threads on one side, whoever drives it on the other.
+
+    node threads --events--> inbox --> session thread: Scheduler.handle -> commands
+         ^                                 |   store, framebuffer (this thread alone)
+         +------------ assign -------------+--messages--> poll()
+
+`RenderSession` is the same object for the modal operator, which polls it, for the command
+line, which blocks on it, and for tests. Its promises: each tile handed out ends in exactly one
+TileEnded, also after a cancel; nothing follows SessionDone; `cancel` may be called at any
+time, any number of times; `join` is bounded.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from . import exr, framebuffer, node
+from . import scheduler as plan
+from .job import (
+    EngineError,
+    HostKeyUnknown,
+    Job,
+    JobError,
+    Node,
+    PassphraseNeeded,
+    StoreError,
+    Tile,
+)
+from .messages import Message, NodeChanged, NodeStatus, Progress, SessionDone, TileEnded, TileStarted
+from .report import NodeRow, Report
+from .store import JobStore
+from .tiling import split
+
+if TYPE_CHECKING:
+    from .ssh import Access
+
+TICK_S = 0.5
+STOP_S = 8.0
+"""Bound on the wait for all nodes' threads at the end."""
+
+
+class RenderSession:
+    """Renders one job on many nodes. See the module's docstring for what it promises."""
+
+    def __init__(
+        self,
+        job: Job,
+        nodes: Sequence[Node],
+        store: JobStore,
+        *,
+        access: Access | None,
+        local_blender: Sequence[str],
+        can_ask: bool = False,
+    ) -> None:
+        """Tiles that `store` already holds are not rendered again.
+
+        `local_blender` is the beginning of the command line that starts Blender here; without
+        `access` nodes behind SSH are reported as failed. With `can_ask` somebody is there who
+        answers for unknown hosts and passphrases, so nodes that need an answer are waited for.
+        Raises JobError without a node.
+        """
+        if not nodes:
+            raise JobError("No node is enabled.", "Enable This Computer or another node in the list.")
+        self._job = job
+        self._store = store
+        self._access = access
+        self._local_blender = tuple(local_blender)
+        self._can_ask = can_ask
+        self._tiles = split(job.region, job.tile_size)
+        self._resumed = store.finished()
+        self._scheduler = plan.Scheduler(self._tiles, done=self._resumed)
+        self._inbox: queue.Queue[node.NodeEvent | Node | str] = queue.Queue()
+        self._messages: queue.Queue[Message] = queue.Queue()
+        self._cancelled = threading.Event()
+        self._started = 0.0
+        self._channels: frozenset[str] | None = None
+        self._lives: dict[str, node.NodeLife] = {}
+        self._status: dict[str, NodeStatus] = {}
+        self._pending: node.Arrived | None = None
+        self._handed_out: set[tuple[str, int, int]] = set()
+        self.framebuffer = framebuffer.Framebuffer(job)
+        self._initial = tuple(nodes)
+        self._thread = threading.Thread(target=self._run, name="dc-session", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def poll(self, timeout: float = 0.0) -> list[Message]:
+        """Messages that came since the last call; waits up to `timeout` seconds for the first."""
+        messages: list[Message] = []
+        try:
+            messages.append(self._messages.get(timeout=timeout) if timeout else self._messages.get_nowait())
+            while True:
+                messages.append(self._messages.get_nowait())
+        except queue.Empty:
+            return messages
+
+    def cancel(self) -> None:
+        """Stop soon; finished tiles stay in the job folder."""
+        self._cancelled.set()
+        self._inbox.put("wake")
+
+    def join(self, timeout: float) -> bool:
+        """Wait until everything has ended; False if it has not after `timeout` seconds."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def add_node(self, late: Node) -> None:
+        """Let a node take part that was not there at the start, or that failed before."""
+        self._inbox.put(late)
+
+    def retry(self, name: str) -> None:
+        """Try a failed node again: its host is trusted now, its passphrase is known."""
+        if name in self._lives:
+            self.add_node(self._lives[name].node)
+
+    def _run(self) -> None:
+        self._started = time.monotonic()
+        error: EngineError | None = None
+        outcome = "failed"
+        try:
+            outcome, error = self._render()
+            if outcome == "done":
+                self._merge()
+        except EngineError as failure:
+            outcome, error = "failed", failure
+        except Exception as bug:  # noqa: BLE001 - a bug here must reach a person, not vanish
+            outcome, error = "failed", EngineError(f"internal error: {bug!r}", "Please report it.")
+        self._end(outcome, error)
+
+    def _render(self) -> tuple[str, EngineError | None]:
+        self._show_finished()
+        if self._scheduler.done == self._scheduler.total:
+            return "done", None
+        for listed in self._initial:
+            self._add(listed)
+        self._store.note("start", nodes=[listed.name for listed in self._initial])
+        self._say_progress()
+        next_tick = 0.0
+        finish = self._do(self._scheduler.handle(plan.Tick(), time.monotonic()))
+        while finish is None:
+            if self._cancelled.is_set():
+                return "cancelled", None
+            try:
+                event = self._inbox.get(timeout=TICK_S)
+                finish = self._take(event)
+            except queue.Empty:
+                pass
+            now = time.monotonic()
+            if now >= next_tick and finish is None:
+                next_tick = now + TICK_S
+                for life in self._lives.values():
+                    life.check_silence()
+                finish = self._do(self._scheduler.handle(plan.Tick(), now))
+        if not finish.failed:
+            return "done", None
+        return "failed", self._failure(finish)
+
+    def _failure(self, finish: plan.Finish) -> EngineError:
+        errors = [status.error for status in self._status.values() if status.error]
+        count = len(finish.failed)
+        words = f"{count} of {len(self._tiles)} tiles could not be rendered: {finish.reason}."
+        if self._scheduler.done == 0 and len(errors) == 1:
+            words += f" {errors[0]}"
+        return EngineError(words, "Finished tiles are kept; mend the cause and press Resume.")
+
+    def _show_finished(self) -> None:
+        """Tiles of an earlier run appear at once."""
+        for tile in self._tiles:
+            if tile.index in self._resumed:
+                planes, _ = exr.read(self._store.tile_path(tile))
+                self._show(tile, framebuffer.window(planes, tile, self._job))
+
+    def _show(self, tile: Tile, kept: exr.Planes) -> None:
+        self._channels = self._channels or frozenset(kept)
+        self.framebuffer.paste(tile, kept)
+
+    def _add(self, listed: Node) -> None:
+        old = self._lives.get(listed.name)
+        if old is not None and not (self._status[listed.name].state == "failed" and old.join(1.0)):
+            return  # It is still living.
+        life = node.NodeLife(
+            listed,
+            self._job,
+            self._store.snapshot,
+            self._inbox.put,
+            access=self._access,
+            local_blender=self._local_blender,
+        )
+        self._lives[listed.name] = life
+        self._set_status(NodeStatus(listed.name))
+        self._do(self._scheduler.handle(plan.NodeExpected(listed.name), time.monotonic()))
+        life.start()
+
+    def _take(self, event: node.NodeEvent | Node | str) -> plan.Finish | None:
+        """Turn what a node said into the scheduler's event, and carry out its commands."""
+        now = time.monotonic()
+        match event:
+            case Node():
+                self._add(event)
+            case node.StateChanged(name, state, detail, info):
+                status = self._status[name]
+                self._set_status(
+                    replace(status, state=state, detail=detail, info=info or status.info, error=None)
+                )
+            case node.Joined(name):
+                self._set_status(replace(self._status[name], state="idle", detail=""))
+                return self._do(self._scheduler.handle(plan.NodeJoined(name), now))
+            case node.Left(name, error, is_final):
+                state = "failed" if is_final else "offline"
+                self._set_status(
+                    replace(self._status[name], state=state, detail=error.message, tile=None, error=error)
+                )
+                self._store.note("left", node=name, reason=str(error))
+                is_asking = self._can_ask and isinstance(error, HostKeyUnknown | PassphraseNeeded)
+                left = plan.NodeLeft(name, error.message, is_final and not is_asking)
+                return self._do(self._scheduler.handle(left, now))
+            case node.Spoiled(name, tile, attempt, reason):
+                failed = plan.TileFailed(name, tile.index, attempt, reason)
+                return self._do(self._scheduler.handle(failed, now))
+            case node.Arrived():
+                return self._arrived(event, now)
+        return None
+
+    def _arrived(self, event: node.Arrived, now: float) -> plan.Finish | None:
+        tile, name, attempt = event.tile, event.node, event.attempt
+        if self._channels is not None and frozenset(event.kept) != self._channels:
+            reason = f"its passes differ: {sorted(self._channels ^ frozenset(event.kept))[:4]}"
+            return self._do(self._scheduler.handle(plan.TileFailed(name, tile.index, attempt, reason), now))
+        self._pending = event
+        done = plan.TileDone(name, tile.index, attempt, event.seconds)
+        return self._do(self._scheduler.handle(done, now))
+
+    def _do(self, commands: list[plan.Command]) -> plan.Finish | None:
+        finish = None
+        touched = set()
+        for command in commands:
+            match command:
+                case plan.Assign(name, tile, attempt):
+                    self._handed_out.add((name, tile.index, attempt))
+                    self._messages.put(TileStarted(tile, name, attempt))
+                    self._lives[name].assign(tile, attempt)
+                    touched.add(name)
+                case plan.Keep(name):
+                    assert self._pending is not None
+                    self._keep(self._pending)
+                    touched.add(name)
+                case plan.EndLease(name, tile, attempt, outcome, reason):
+                    self._say_ended(TileEnded(tile, name, attempt, outcome, detail=reason))
+                    if outcome == "failed":
+                        self._store.note("failed", tile=tile.index, attempt=attempt, node=name, reason=reason)
+                    else:
+                        self._lives[name].skip(tile, attempt)
+                    touched.add(name)
+                case plan.SetAside(name, seconds, reason):
+                    detail = f"set aside for {seconds:.0f} s: {reason}"
+                    self._set_status(replace(self._status[name], state="paused", detail=detail, tile=None))
+                case plan.Drop(name, reason):
+                    self._lives[name].stop()
+                    error = EngineError(f"failed again and again: {reason}", node=name)
+                    self._set_status(
+                        replace(self._status[name], state="failed", detail=reason, tile=None, error=error)
+                    )
+                case plan.Finish():
+                    finish = command
+        for name in touched:
+            self._update_work(name)
+        return finish
+
+    def _keep(self, arrived: node.Arrived) -> None:
+        name, tile, attempt, seconds = arrived.node, arrived.tile, arrived.attempt, arrived.seconds
+        self._store.keep(tile, arrived.data, attempt=attempt, node=name, seconds=seconds)
+        self._show(tile, arrived.kept)
+        self._say_ended(TileEnded(tile, name, attempt, "done", seconds, arrived.render_seconds))
+        self._say_progress()
+
+    def _say_ended(self, ended: TileEnded) -> None:
+        key = ended.node, ended.tile.index, ended.attempt
+        if key in self._handed_out:
+            self._handed_out.remove(key)
+            self._messages.put(ended)
+
+    def _say_progress(self) -> None:
+        plan_ = self._scheduler
+        self._messages.put(Progress(plan_.done, plan_.total, plan_.fraction, plan_.seconds_left()))
+
+    def _set_status(self, status: NodeStatus) -> None:
+        if self._status.get(status.name) != status:
+            self._status[status.name] = status
+            self._messages.put(NodeChanged(status))
+
+    def _update_work(self, name: str) -> None:
+        """Bring a node's status up to what the scheduler knows of it."""
+        status = self._status[name]
+        tile = self._scheduler.running_tile(name)
+        count, seconds = self._scheduler.tiles_done_by(name)
+        state = status.state
+        if tile:
+            state = "rendering"
+        elif state == "rendering":
+            state = "idle"
+        mean = seconds / count if count else 0.0
+        self._set_status(replace(status, state=state, tile=tile, tiles_done=count, mean_seconds=mean))
+
+    def _merge(self) -> None:
+        files = ((tile, self._store.tile_path(tile)) for tile in self._tiles)
+        try:
+            framebuffer.merge(self._job, files, self._store.frame_path)
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"The frame could not be put together in {self._store.folder} ({error}).",
+                "Make room there and press Resume; finished tiles are kept.",
+            ) from None
+
+    def _end(self, outcome: str, error: EngineError | None) -> None:
+        for command in self._scheduler.end_leases("the render ended"):
+            if isinstance(command, plan.EndLease):
+                tile, name, attempt = command.tile, command.node, command.attempt
+                self._say_ended(TileEnded(tile, name, attempt, "cancelled", detail=command.reason))
+        for life in self._lives.values():
+            life.stop()
+        deadline = time.monotonic() + STOP_S
+        for life in self._lives.values():
+            life.join(max(0.0, deadline - time.monotonic()))
+        wall = time.monotonic() - self._started
+        rows = []
+        for name in self._lives:
+            count, seconds = self._scheduler.tiles_done_by(name)
+            failure = self._status[name].error
+            rows.append(NodeRow(name, count, seconds, str(failure.message) if failure else ""))
+        try:
+            self._store.note("end", outcome=outcome, wall_seconds=round(wall, 3))
+        except StoreError as failure:
+            error = error or failure
+        report = Report(tuple(rows), len(self._tiles), len(self._resumed), wall)
+        self._messages.put(SessionDone(outcome, error, report))

@@ -1,0 +1,125 @@
+"""A byte channel to a command: what the rest of the engine needs to know of pipes and SSH."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+from .job import BlenderNotFound, ConnectError
+
+STDERR_TAIL_BYTES = 64 * 1024
+BELOW_NORMAL_NICE = 10
+ENDING_S = 1.5
+
+
+class Channel(Protocol):
+    """A running command's stdin and stdout. One thread reads, one thread writes at a time."""
+
+    def read(self, size: int) -> bytes:
+        """Block until there is something; 1 to `size` bytes, b"" at the end of the stream."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all of `data`. Raise ConnectError where the other end is gone."""
+
+    def stderr_tail(self) -> str:
+        """The end of what the command wrote to stderr, at most STDERR_TAIL_BYTES of it."""
+
+    def exit_status(self, timeout: float) -> int | None:
+        """The command's exit status, None if it is not known within `timeout` seconds."""
+
+    def close(self) -> None:
+        """End the command and free any thread that reads or writes. Any thread, any number of
+        times; bounded by a few seconds."""
+
+
+class LocalChannel:
+    """A command on this computer, at lower priority, so that the desktop stays smooth."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Start `command`. Raise BlenderNotFound where there is no such program."""
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                # Ctrl-C in the terminal is for us alone.
+                start_new_session=os.name != "nt",
+                creationflags=_windows_flags(),
+            )
+        except OSError as error:
+            raise BlenderNotFound(
+                f"Blender could not be started: {error}.", "Check the path of Blender."
+            ) from None
+        if os.name != "nt":
+            try:
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, BELOW_NORMAL_NICE)
+            except OSError:
+                pass  # It ended already, which the reader will notice and report.
+        self._stderr = bytearray()
+        self._drain = threading.Thread(target=self._drain_stderr, name="dc-stderr", daemon=True)
+        self._drain.start()
+
+    def _drain_stderr(self) -> None:
+        assert self._process.stderr is not None
+        while data := self._process.stderr.read(65536):
+            self._stderr += data
+            del self._stderr[:-STDERR_TAIL_BYTES]
+
+    def read(self, size: int) -> bytes:
+        assert self._process.stdout is not None
+        try:
+            return self._process.stdout.read(size)
+        except (OSError, ValueError):  # closed by close()
+            return b""
+
+    def write(self, data: bytes | memoryview) -> None:
+        assert self._process.stdin is not None
+        view = memoryview(data)
+        try:
+            while view:
+                written = self._process.stdin.write(view)
+                view = view[written or 0 :]
+        except (OSError, ValueError) as error:
+            raise ConnectError(f"the worker on this computer ended ({error}).") from None
+
+    def stderr_tail(self) -> str:
+        # The last words come just before the end of the stream.
+        if self._process.poll() is not None:
+            self._drain.join(0.5)
+        return bytes(self._stderr).decode(errors="replace")
+
+    def exit_status(self, timeout: float) -> int | None:
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def close(self) -> None:
+        """The worker ends by itself, cleaning up, when its stdin does; if not, it is killed."""
+        if self._process.stdin is not None:
+            try:
+                self._process.stdin.close()
+            except OSError:
+                pass  # It was gone already.
+        if self.exit_status(ENDING_S) is None:
+            self._kill()
+
+    def _kill(self) -> None:
+        if os.name == "nt":
+            self._process.kill()
+            return
+        try:  # The whole group: a launcher may stand between us and Blender.
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # It ended in this very moment.
+
+
+def _windows_flags() -> int:
+    names = ("BELOW_NORMAL_PRIORITY_CLASS", "CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW")
+    return sum(getattr(subprocess, name, 0) for name in names)

@@ -1,0 +1,103 @@
+"""The worker's own folder: one per process, below the system's temporary folder.
+
+A worker that ends removes its folder. One that was killed cannot, so each worker removes on
+start what dead ones have left; a lock that the system drops with the process tells them apart.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from .paths import is_safe
+
+PREFIX = "distributed-cycles-"
+
+
+class WorkerFolder:
+    """Where one worker keeps the files it was sent and the tile it renders."""
+
+    def __init__(self) -> None:
+        base = Path(tempfile.gettempdir())
+        _sweep(base)
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        self.root = self.path / "root"
+        self.root.mkdir()
+        self._lock = locked(self.path / "lock")
+        self._open_name = ""
+        self._open_file: IO[bytes] | None = None
+
+    def target(self, name: str) -> Path:
+        """The place of `name` below the root. Raise ValueError where it would be elsewhere."""
+        if not is_safe(name):
+            raise ValueError(f"unsafe file name {name!r}")
+        path = self.root / name
+        # A part of the name may be a link to a place outside.
+        if self.root.resolve() not in path.parent.resolve().parents and path.parent != self.root:
+            raise ValueError(f"{name!r} leads out of the job's folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def put(self, name: str, data: bytes, *, offset: int, size: int) -> None:
+        """Write one piece of a file; pieces of a file come in order, files one at a time."""
+        if offset == 0:
+            path = self.target(name)
+            path.unlink(missing_ok=True)
+            self._open_name, self._open_file = name, path.open("wb")
+        if self._open_file is None or name != self._open_name or self._open_file.tell() != offset:
+            raise ValueError(f"{name!r}: a piece is missing before byte {offset}")
+        self._open_file.write(data)
+        if self._open_file.tell() >= size:
+            self._open_file.close()
+            self._open_file = None
+
+    def link(self, name: str, source: str) -> None:
+        """Make a file of this computer appear below the root, without copying where possible."""
+        path = self.target(name)
+        path.unlink(missing_ok=True)
+        try:
+            path.symlink_to(source)
+        except OSError:  # Windows allows links to administrators and developers only.
+            shutil.copyfile(source, path)
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        for handle in (self._open_file, self._lock):
+            if handle is not None:
+                handle.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def locked(path: Path) -> IO[bytes] | None:
+    """Open and lock `path`; None where somebody else holds it."""
+    handle = path.open("a+b")
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore] # Windows only
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        return None
+    return handle
+
+
+def _sweep(base: Path) -> None:
+    """Remove the folders of workers that were killed."""
+    for folder in base.glob(PREFIX + "*"):
+        lock = folder / "lock"
+        try:
+            # One that has no lock yet is being made at this moment.
+            handle = locked(lock) if lock.is_file() else None
+        except OSError:  # another user's
+            continue
+        if handle is not None:
+            handle.close()
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,173 @@
+"""The worker: one Blender process that renders tiles until it is told, or seen, to end.
+
+    stdin  ->  reader thread  ->  queue  ->  main thread (all that touches Blender)
+    stdout <-  frames of all threads, one at a time
+               heartbeat thread: a beat each second
+               watch thread: ends the process when nothing is heard
+
+Blender prints to stdout whenever it likes, so the frames get a private copy of that
+descriptor and descriptor 1 is pointed at stderr. The process must end by itself when the
+other side is gone: a silent process survives every kind of disconnect on every system.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from typing import Any, NoReturn
+
+from . import scene
+from .files import WorkerFolder
+from .protocol import HEARTBEAT_S, FrameError, encode, read_frame
+
+ALONE_S = 60.0
+"""Having heard nothing for this long, the worker takes the other side for gone."""
+
+
+class Worker:
+    """Owns the descriptors, the folder and the open scene of this process."""
+
+    def __init__(self, nonce: str) -> None:
+        self._out = os.dup(1)
+        os.dup2(2, 1)
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.setmode(self._out, os.O_BINARY)  # type: ignore[attr-defined,unused-ignore] # Windows only
+        self._out_lock = threading.Lock()
+        self._in = sys.stdin.buffer
+        self._heard = time.monotonic()
+        self._work: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue(maxsize=64)
+        self._skipped: set[tuple[int, int]] = set()
+        self._folder = WorkerFolder()
+        _move_blenders_temporary_folder(str(self._folder.path))
+        self._scene: scene.OpenScene | None = None
+        self._write(nonce.encode())
+        self._send({"type": "ready", **scene.describe()})
+
+    def run(self) -> NoReturn:
+        for loop in (self._read, self._beat, self._watch):
+            threading.Thread(target=loop, daemon=True).start()
+        while True:
+            header, payload = self._work.get()
+            try:
+                self._handle(header, payload)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other side must hear of it
+                traceback.print_exc()
+                text = str(error).strip() or type(error).__name__
+                self._send({**header, "type": "error", "request": header["type"], "text": text})
+
+    def _handle(self, header: dict[str, Any], payload: bytes) -> None:
+        kind = header["type"]
+        if kind == "render":
+            self._render(header)
+        elif kind == "put":
+            self._folder.put(header["path"], payload, offset=header["offset"], size=header["size"])
+        elif kind == "link":
+            self._folder.link(header["path"], header["source"])
+        elif kind == "open":
+            start = time.perf_counter()
+            self._scene = scene.OpenScene(self._folder.root, self._folder.path / "tile.exr", header)
+            self._send({"type": "opened", "seconds": time.perf_counter() - start})
+        elif kind == "devices":
+            self._send({"type": "devices", "names": scene.devices()})
+        else:
+            raise ValueError(f"a request of unknown type {kind!r}")
+
+    def _render(self, header: dict[str, Any]) -> None:
+        if (header["tile"], header["attempt"]) in self._skipped:
+            return
+        if self._scene is None:
+            raise RuntimeError("no scene is open")
+        start = time.perf_counter()
+        render_seconds, exr = self._scene.render(header["border"])
+        answer = {
+            "type": "tile",
+            "tile": header["tile"],
+            "attempt": header["attempt"],
+            "render_seconds": render_seconds,
+            "seconds": time.perf_counter() - start,
+        }
+        self._send(answer, exr)
+
+    def _read(self) -> None:
+        """Queue what is asked, answer at once what cannot wait for a tile to end."""
+        try:
+            while True:
+                header, payload = read_frame(self._read_exactly)
+                self._heard = time.monotonic()
+                if header["type"] == "ping":
+                    continue
+                if header["type"] == "echo":
+                    self._send(header, payload)
+                elif header["type"] == "skip":
+                    self._skipped.add((header["tile"], header["attempt"]))
+                elif header["type"] == "bye":
+                    self._send({"type": "bye"})
+                    self.end("told to end")
+                else:
+                    self._work.put((header, payload))
+        except EOFError:
+            self.end("the connection was closed")
+        except (FrameError, OSError, KeyError) as error:
+            self.end(f"what arrived is not the protocol: {error}")
+
+    def _read_exactly(self, size: int) -> bytes:
+        data = self._in.read(size)
+        if len(data) < size:
+            raise EOFError
+        return data
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(HEARTBEAT_S)
+            self._send({"type": "beat"})
+
+    def _watch(self) -> None:
+        """Apart from the beat, whose write blocks for ever on a black-holed connection."""
+        while time.monotonic() - self._heard < ALONE_S:
+            time.sleep(HEARTBEAT_S)
+        self.end(f"nothing heard for {ALONE_S:.0f} s")
+
+    def _send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        self._write(*encode(header, payload))
+
+    def _write(self, *pieces: bytes | memoryview) -> None:
+        try:
+            with self._out_lock:
+                for piece in pieces:
+                    view = memoryview(piece)
+                    while view:
+                        view = view[os.write(self._out, view) :]
+        except OSError:
+            self.end("nobody reads the answers")
+
+    def end(self, reason: str) -> NoReturn:
+        """End the process now, from any thread, leaving no file. Exit handlers of Blender and
+        of GPU drivers can hang, so none is run."""
+        self._folder.remove()
+        words = f"distributed_cycles worker ends: {reason}\n".encode(errors="replace")
+        # Nobody may be draining stderr any more.
+        last_words = threading.Thread(target=os.write, args=(2, words), daemon=True)
+        last_words.start()
+        last_words.join(0.2)
+        os._exit(0)
+
+
+def _move_blenders_temporary_folder(path: str) -> None:
+    """Blender removes its own temporary folder only on a normal exit; put it inside ours."""
+    import bpy
+
+    before = bpy.app.tempdir
+    bpy.context.preferences.filepaths.temporary_directory = path
+    if bpy.app.tempdir != before and os.path.isdir(before) and not os.listdir(before):
+        os.rmdir(before)
+
+
+def main(nonce: str) -> NoReturn:
+    """Start the worker. `nonce` is what the other side waits for before it listens."""
+    Worker(nonce).run()

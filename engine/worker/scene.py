@@ -1,0 +1,147 @@
+"""Blender's side of the worker: say what is here, open the snapshot, render one tile."""
+
+from __future__ import annotations
+
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from .paths import is_absolute, mirrored
+
+FILE_COLLECTIONS = ("images", "fonts", "sounds", "movieclips", "volumes", "cache_files")
+
+
+def describe() -> dict[str, Any]:
+    """What kind of node this is; enough to decide whether it can take part."""
+    import bpy
+
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "blender_version": list(bpy.app.version),
+        "blender_path": bpy.app.binary_path or "",
+        "cores": _cores(),
+        "has_cycles": "cycles" in bpy.context.preferences.addons,
+    }
+
+
+def devices() -> list[str]:
+    """Names of the render devices, CPU first. Loading the drivers of GPUs can take seconds."""
+    import bpy
+
+    preferences = bpy.context.preferences.addons["cycles"].preferences
+    preferences.refresh_devices()
+    found = [device for device in preferences.devices if device.type != "CPU"]
+    return ["CPU", *(f"{device.name} ({device.type})" for device in found)]
+
+
+def _cores() -> int:
+    import os
+
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        return os.cpu_count() or 1
+
+
+class OpenScene:
+    """The job's scene, set up so that each call of `render` gives one tile."""
+
+    def __init__(self, root: Path, output: Path, request: dict[str, Any]) -> None:
+        """Open the snapshot below `root`; tiles are written to `output`.
+
+        Raises RuntimeError with Blender's own words where the file cannot be opened.
+        """
+        import bpy
+
+        bpy.ops.wm.open_mainfile(
+            filepath=str(root / request["blend"]), load_ui=False, use_scripts=request["use_scripts"]
+        )
+        _remap_absolute_paths(root)
+        scene = bpy.data.scenes.get(request["scene"])
+        if scene is None:
+            raise RuntimeError(f"the snapshot has no scene named {request['scene']!r}")
+        self._scene = scene
+        self._output = output
+        self._seconds = 0.0
+        _set_up(scene, request)
+        scene.render.filepath = str(output)
+        scene.frame_set(request["frame"], subframe=request["subframe"])
+        bpy.app.handlers.render_pre.append(self._render_pre)
+        bpy.app.handlers.render_post.append(self._render_post)
+
+    def _render_pre(self, *_: object) -> None:
+        self._seconds = -time.perf_counter()
+
+    def _render_post(self, *_: object) -> None:
+        self._seconds += time.perf_counter()
+
+    def render(self, border: list[float]) -> tuple[float, bytes]:
+        """Render the part of the frame inside `border` (min x, max x, min y, max y; fractions).
+
+        Returns Cycles' own time in seconds and the multilayer EXR's bytes.
+        """
+        import bpy
+
+        render = self._scene.render
+        render.border_min_x, render.border_max_x, render.border_min_y, render.border_max_y = border
+        result = bpy.ops.render.render(write_still=True, scene=self._scene.name)
+        if "FINISHED" not in result:
+            raise RuntimeError(f"Blender answered {sorted(result)} to the request to render")
+        try:
+            return self._seconds, self._output.read_bytes()
+        finally:
+            self._output.unlink(missing_ok=True)
+
+
+def _remap_absolute_paths(root: Path) -> None:
+    """Point absolute paths at their mirrored places; relative ones hold without help."""
+    import bpy
+
+    def here(path: str) -> Path | None:
+        place = root / mirrored(path) if is_absolute(path) else None
+        # A path with a token, `<UDIM>` say, names no file itself, but its folder is there.
+        return place if place is not None and place.parent.is_dir() else None
+
+    for library in list(bpy.data.libraries):
+        place = here(library.filepath)
+        if place:
+            library.filepath = str(place)
+            library.reload()
+    for collection in FILE_COLLECTIONS:
+        for block in getattr(bpy.data, collection):
+            place = here(block.filepath) if block.filepath else None
+            if place:
+                block.filepath = str(place)
+
+
+def _set_up(scene: Any, request: dict[str, Any]) -> None:
+    """Whole tiles with every pass, nothing that belongs to the frame as a whole."""
+    render = scene.render
+    render.use_persistent_data = True
+    render.use_border = True
+    render.use_crop_to_border = True
+    render.use_compositing = False
+    render.use_sequencer = False
+    render.use_stamp = False
+    render.use_file_extension = True
+    render.use_overwrite = True
+    render.use_placeholder = False
+    if request["threads"]:
+        render.threads_mode = "FIXED"
+        render.threads = request["threads"]
+    else:
+        render.threads_mode = "AUTO"
+    scene.cycles.use_denoising = False
+    if request["use_denoising_data"]:
+        for layer in scene.view_layers:
+            layer.cycles.denoising_store_passes = True
+    settings = render.image_settings
+    if hasattr(settings, "media_type"):  # Blender 5.0 and later
+        settings.media_type = "MULTI_LAYER_IMAGE"
+    settings.file_format = "OPEN_EXR_MULTILAYER"
+    if hasattr(settings, "use_exr_interleave"):  # else 5.0 and later write one part per pass
+        settings.use_exr_interleave = True
+    settings.color_depth = "32"
+    settings.exr_codec = request["codec"]

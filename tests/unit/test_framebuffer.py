@@ -1,0 +1,120 @@
+"""Stitching: each pixel of each pass comes from its tile, copied, the margin thrown away."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine import exr
+from engine.framebuffer import Framebuffer, merge, window
+from engine.job import Job, Rect
+from engine.tiling import split, with_overscan
+
+from .test_store import job
+
+CHANNELS = (*(f"ViewLayer.Combined.{c}" for c in "RGBA"), "ViewLayer.Depth.Z", "Other.Normal.X")
+
+
+def whole_frame(job: Job, seed: int) -> exr.Planes:
+    """What F12 would have written: random values everywhere, top row first."""
+    random = np.random.default_rng(seed)
+    return {name: random.standard_normal((job.height, job.width), np.float32) for name in CHANNELS}
+
+
+def as_rendered(frame: exr.Planes, job: Job, rect: Rect) -> exr.Planes:
+    asked = with_overscan(rect, job.overscan, job.region)
+    top = job.height - asked.top
+    return {
+        name: plane[top : top + asked.height, asked.x : asked.right].copy() for name, plane in frame.items()
+    }
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    width=st.integers(1, 90),
+    height=st.integers(1, 90),
+    size=st.integers(5, 64),
+    overscan=st.sampled_from([0, 4, 16]),
+    use_crop=st.booleans(),
+    data=st.data(),
+)
+def test_the_merged_frame_is_the_whole_frame(
+    tmp_path: Path, width: int, height: int, size: int, overscan: int, use_crop: bool, data: st.DataObject
+) -> None:
+    x, y = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    region = Rect(x, y, data.draw(st.integers(1, width - x)), data.draw(st.integers(1, height - y)))
+    this = dataclasses.replace(
+        job(), width=width, height=height, region=region, use_crop=use_crop, overscan=overscan
+    )
+    frame = whole_frame(this, seed=width)
+    shown = Framebuffer(this)
+    files = []
+    for tile in split(region, size):
+        planes = as_rendered(frame, this, tile.rect)
+        path = tmp_path / f"{tile.index}.exr"
+        exr.write(path, planes, {"cycles.ViewLayer.samples": "16"})
+        files.append((tile, path))
+        shown.paste(tile, window(planes, tile, this))
+    merge(this, files, tmp_path / "frame.exr")
+    merged, header = exr.read(tmp_path / "frame.exr")
+    top = height - region.top
+    inside = (slice(top, top + region.height), slice(region.x, region.right))
+    for name, plane in frame.items():
+        expected = plane[inside]
+        if not use_crop:
+            expected = np.zeros_like(plane)
+            expected[inside] = plane[inside]
+        np.testing.assert_array_equal(merged[name], expected)
+    assert header["cycles.ViewLayer.samples"] == "16"
+    picture = np.stack([merged[name] for name in CHANNELS[:4]], axis=-1)
+    np.testing.assert_array_equal(shown.pixels[::-1], picture)
+
+
+def test_a_tile_of_another_size_is_refused() -> None:
+    this = dataclasses.replace(job(), overscan=4)
+    tile = split(this.region, 32)[0]
+    planes = as_rendered(whole_frame(this, 1), this, tile.rect)
+    with pytest.raises(ValueError, match=r"came back as \d+x\d+ px, asked for"):
+        window({name: plane[1:] for name, plane in planes.items()}, tile, this)
+
+
+def test_dirty_is_taken_once() -> None:
+    this = dataclasses.replace(job(), overscan=0)
+    shown = Framebuffer(this)
+    assert not shown.take_dirty()
+    tile = split(this.region, 32)[0]
+    shown.paste(tile, window(as_rendered(whole_frame(this, 1), this, tile.rect), tile, this))
+    assert shown.take_dirty()
+    assert not shown.take_dirty()
+
+
+def test_what_is_no_exr_is_refused() -> None:
+    for data in (b"", b"not an exr", bytes(1000)):
+        with pytest.raises(ValueError, match="not a readable EXR"):
+            exr.read(data)
+
+
+def test_a_truncated_exr_is_refused(tmp_path: Path) -> None:
+    exr.write(tmp_path / "a.exr", whole_frame(job(), 1), {})
+    data = (tmp_path / "a.exr").read_bytes()
+    with pytest.raises(ValueError, match="not a readable EXR"):
+        exr.read(data[: len(data) // 2])
+
+
+def test_passes_are_named_with_their_channels(tmp_path: Path) -> None:
+    exr.write(tmp_path / "a.exr", whole_frame(job(), 1), {})
+    assert sorted(exr.passes_of(tmp_path / "a.exr")) == [
+        ("Other", "Normal", "X"),
+        ("ViewLayer", "Combined", "RGBA"),
+        ("ViewLayer", "Depth", "Z"),
+    ]
+
+
+def test_a_frame_that_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError):
+        exr.write(tmp_path / "missing" / "a.exr", whole_frame(job(), 1), {})

@@ -1,0 +1,107 @@
+"""Mirrored places of the files of any system, and names that must not lead out of the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.assets import scene_files, snapshot_path
+from engine.worker.files import WorkerFolder
+from engine.worker.paths import is_absolute, is_safe, mirrored
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/home/me/a.png", "home/me/a.png"),
+        ("/home/me/../you/./a b.png", "home/you/a b.png"),
+        ("/../../etc/passwd", "etc/passwd"),
+        ("C:\\art\\tex\\a.png", "C/art/tex/a.png"),
+        ("c:/art/a.png", "C/art/a.png"),
+        ("\\\\server\\share\\a.png", "UNC/server/share/a.png"),
+        ("/tex/ä ö/猫.png", "tex/ä ö/猫.png"),
+    ],
+)
+def test_mirrored(path: str, place: str) -> None:
+    assert is_absolute(path)
+    assert mirrored(path) == place
+    assert is_safe(place)
+
+
+def test_relative_paths_are_left_alone() -> None:
+    assert not is_absolute("//tex/a.png")
+    assert not is_absolute("tex/a.png")
+
+
+@given(st.text(min_size=1))
+def test_every_absolute_path_has_a_place_inside(text: str) -> None:
+    parts = mirrored("/" + text.replace("\0", "").replace("\\", "").replace(":", "")).split("/")
+    assert ".." not in parts
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "C:/x", "a\\..\\x", ".", "a/.", "x\0y", "\\\\s\\x"]
+)
+def test_unsafe_names_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    folder = WorkerFolder()
+    with pytest.raises(ValueError, match="unsafe"):
+        folder.put(name, b"x", offset=0, size=1)
+    folder.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_does_not_lead_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "outside").mkdir()
+    folder = WorkerFolder()
+    folder.link("door", str(tmp_path / "outside"))
+    with pytest.raises(ValueError, match="leads out"):
+        folder.put("door/x", b"x", offset=0, size=1)
+    folder.remove()
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_files_arrive_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = WorkerFolder()
+    folder.put("a/b", b"123", offset=0, size=5)
+    folder.put("a/b", b"45", offset=3, size=5)
+    folder.put("empty", b"", offset=0, size=0)
+    assert (folder.root / "a/b").read_bytes() == b"12345"
+    assert (folder.root / "empty").read_bytes() == b""
+    with pytest.raises(ValueError, match="missing before byte 7"):
+        folder.put("c", b"x", offset=7, size=9)
+    folder.remove()
+
+
+def test_what_a_killed_worker_left_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    living, killed = WorkerFolder(), WorkerFolder()
+    assert killed._lock is not None
+    killed._lock.close()  # as the system does for a process that ends
+    third = WorkerFolder()
+    assert living.path.is_dir()
+    assert not killed.path.exists()
+    living.remove()
+    third.remove()
+
+
+def test_scene_files_are_sent_once_and_missing_ones_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    here, gone = str(tmp_path / "a.png"), str(tmp_path / "b.png")
+    files, missing = scene_files([here, gone, here, gone])
+    assert [file.source for file in files] == [here]
+    assert missing == (gone,)
+
+
+def test_a_scene_that_was_never_saved_has_a_place() -> None:
+    assert is_safe(snapshot_path(""))
+    assert snapshot_path("/home/me/s.blend") == "home/me/s.blend"
