@@ -82,12 +82,15 @@ class WorkerLink:
         return info
 
     def send(self, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
-        """Send one frame; blocks while the channel is full. Raise ConnectError."""
+        """Send one frame; blocks while the channel is full. Raise WorkerLost with the reason."""
         if header["type"] == "open":
             self._patience = OPENING_SILENCE_S
-        with self._write_lock:
-            for piece in encode(header, payload):
-                self._channel.write(piece)
+        try:
+            with self._write_lock:
+                for piece in encode(header, payload):
+                    self._channel.write(piece)
+        except ConnectError:
+            raise self._end_reason() from None
 
     def check_silence(self) -> None:
         """Abort a worker that has been silent for too long. Called about once a second."""
@@ -105,7 +108,7 @@ class WorkerLink:
         try:
             self.send({"type": "bye"})
             self._channel.exit_status(timeout)
-        except ConnectError:
+        except NodeError:
             pass  # It ended before it was asked to.
         self.abort("closed")
 

@@ -425,7 +425,5 @@ def _put(link: WorkerLink, file: SceneFile) -> None:
                 offset += len(data)
                 if not data:
                     break
-    except ConnectError:
-        raise
     except OSError as error:
         raise SceneRefused(f"{file.source} could not be read ({error.strerror}).") from None

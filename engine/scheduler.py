@@ -253,15 +253,6 @@ class Scheduler:
         self._finish(commands)
         return commands
 
-    def end_leases(self, reason: str) -> list[Command]:
-        """End everything that runs, because the render is being cancelled."""
-        commands: list[Command] = []
-        for node in self._nodes.values():
-            for lease in list(node.leases):
-                self._end(lease, "cancelled", reason, 0.0, commands)
-        self._is_finished = True
-        return commands
-
     def _count_done(self, tile: _Tile) -> None:
         tile.is_done = True
         self.done += 1

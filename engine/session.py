@@ -82,7 +82,7 @@ class RenderSession:
         self._lives: dict[str, node.NodeLife] = {}
         self._status: dict[str, NodeStatus] = {}
         self._pending: node.Arrived | None = None
-        self._handed_out: set[tuple[str, int, int]] = set()
+        self._handed_out: dict[tuple[str, int, int], Tile] = {}
         self.framebuffer = framebuffer.Framebuffer(job)
         self._initial = tuple(nodes)
         self._thread = threading.Thread(target=self._run, name="dc-session", daemon=True)
@@ -244,7 +244,7 @@ class RenderSession:
         for command in commands:
             match command:
                 case plan.Assign(name, tile, attempt):
-                    self._handed_out.add((name, tile.index, attempt))
+                    self._handed_out[name, tile.index, attempt] = tile
                     self._messages.put(TileStarted(tile, name, attempt))
                     self._lives[name].assign(tile, attempt)
                     touched.add(name)
@@ -282,10 +282,8 @@ class RenderSession:
         self._say_progress()
 
     def _say_ended(self, ended: TileEnded) -> None:
-        key = ended.node, ended.tile.index, ended.attempt
-        if key in self._handed_out:
-            self._handed_out.remove(key)
-            self._messages.put(ended)
+        del self._handed_out[ended.node, ended.tile.index, ended.attempt]
+        self._messages.put(ended)
 
     def _say_progress(self) -> None:
         plan_ = self._scheduler
@@ -320,10 +318,8 @@ class RenderSession:
             ) from None
 
     def _end(self, outcome: str, error: EngineError | None) -> None:
-        for command in self._scheduler.end_leases("the render ended"):
-            if isinstance(command, plan.EndLease):
-                tile, name, attempt = command.tile, command.node, command.attempt
-                self._say_ended(TileEnded(tile, name, attempt, "cancelled", detail=command.reason))
+        for (name, _, attempt), tile in list(self._handed_out.items()):
+            self._say_ended(TileEnded(tile, name, attempt, "cancelled", detail="the render ended"))
         for life in self._lives.values():
             life.stop()
         deadline = time.monotonic() + STOP_S

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import IO
 
 from .paths import is_safe
 
 PREFIX = "distributed-cycles-"
+REMOVE_TRIES = 20
 
 
 class WorkerFolder:
@@ -68,7 +70,12 @@ class WorkerFolder:
         for handle in (self._open_file, self._lock):
             if handle is not None:
                 handle.close()
-        shutil.rmtree(self.path, ignore_errors=True)
+        # Blender may be writing a tile at this very moment.
+        for _ in range(REMOVE_TRIES):
+            shutil.rmtree(self.path, ignore_errors=True)
+            if not self.path.exists():
+                break
+            time.sleep(0.05)
 
 
 def locked(path: Path) -> IO[bytes] | None:

@@ -1,0 +1,129 @@
+"""What a tile costs beyond its own rendering, with a kept Blender and with a fresh one per tile.
+
+    python -m tests.bench.overhead [--nodes FILE.toml] [--known-hosts FILE]
+
+Renders one small scene in 64 tiles on the first node of the file (This Computer without one)
+and prints the median over the tiles of: round trip as the main process sees it, minus Cycles'
+own time on the node. Beside it, the same 64 tiles with a new Blender for each, as the scripts
+do that start one per tile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from engine.job import Node
+from engine.messages import TileEnded, TileStarted
+from engine.nodelist import read_nodes
+from engine.session import RenderSession
+from engine.store import JobStore
+from engine.tiling import border, split
+
+from .. import support
+
+FRESH = """
+import bpy, sys
+scene, render = bpy.context.scene, bpy.context.scene.render
+*edges, path = sys.argv[-5:]
+render.border_min_x, render.border_max_x, render.border_min_y, render.border_max_y = map(float, edges)
+render.use_border = render.use_crop_to_border = True
+settings = render.image_settings
+if hasattr(settings, "media_type"):
+    settings.media_type = "MULTI_LAYER_IMAGE"
+settings.file_format = "OPEN_EXR_MULTILAYER"
+render.filepath = path
+bpy.ops.render.render(write_still=True)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--nodes", type=Path)
+    parser.add_argument("--known-hosts", type=Path)
+    options = parser.parse_args()
+    node = read_nodes(options.nodes)[0] if options.nodes else Node("This Computer")
+    access = None
+    if not node.is_local:
+        from engine.known_hosts import KnownHosts
+        from engine.ssh import Access
+
+        access = Access(KnownHosts([], options.known_hosts), {})
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        blend = support.make_scene(folder / "scene.blend", width=512, height=512)
+        overheads = kept(node, blend, folder, access)
+        print(f"{node.name}: 64 tiles of 64x64 px, a kept Blender")
+        print(f"  overhead per tile: median {1000 * statistics.median(overheads):.1f} ms,")
+        print(f"  largest {1000 * max(overheads):.1f} ms")
+        seconds = fresh(blend, folder)
+        print("a fresh Blender for each tile, on this computer")
+        print(f"  whole time per tile: median {1000 * statistics.median(seconds):.0f} ms")
+
+
+def kept(node: Node, blend: Path, folder: Path, access: object) -> list[float]:
+    """Seconds of overhead of each tile but the first, in which the scene is built.
+
+    Two tiles are at the node at a time, so a tile's turn begins when it was sent or when the
+    tile before it was back, whichever came later.
+    """
+    job = dataclasses.replace(
+        support.job_for(blend, support.blender_version(), width=512, height=512), tile_size=64
+    )
+    store = JobStore.create(folder / "job", job)
+    shutil.copy(blend, store.snapshot)
+    session = RenderSession(
+        job,
+        [node],
+        store,
+        access=access,  # type: ignore[arg-type] # engine.ssh may be absent
+        local_blender=[str(support.BLENDER)],
+    )
+    session.start()
+    started: dict[int, float] = {}
+    overheads = []
+    last_end = 0.0
+    drive = support.Drive(session)
+
+    def watch(message: object) -> bool:
+        nonlocal last_end
+        now = time.perf_counter()
+        if isinstance(message, TileStarted):
+            started[message.tile.index] = now
+        if isinstance(message, TileEnded) and message.outcome == "done":
+            overheads.append(now - max(started[message.tile.index], last_end) - message.render_seconds)
+            last_end = now
+        return len(overheads) == len(split(job.region, job.tile_size))
+
+    drive.until(watch)
+    drive.to_the_end()
+    return overheads[1:]
+
+
+def fresh(blend: Path, folder: Path, count: int = 8) -> list[float]:
+    """Seconds of `count` of the tiles, each a whole process; Cycles' part of them is a few ms."""
+    tiles = split(support.job_for(blend, (0, 0, 0), width=512, height=512).region, 64)[:count]
+    script = folder / "fresh.py"
+    script.write_text(FRESH)
+    seconds = []
+    for tile in tiles:
+        edges = [repr(edge) for edge in border(tile.rect, 512, 512)]
+        command = [str(support.BLENDER), "--background", "--factory-startup", str(blend)]
+        start = time.perf_counter()
+        subprocess.run(
+            [*command, "--python", str(script), "--", *edges, str(folder / "tile.exr")],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
