@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXTENSION = "bl_ext.user_default.distributed_cycles"
@@ -37,11 +38,18 @@ def main(arguments: list[str]) -> int:
         extensions.mkdir(parents=True)
         (extensions / "distributed_cycles").symlink_to(REPOSITORY)
         os.environ["BLENDER_USER_RESOURCES"] = str(folder)
+        signal.signal(signal.SIGTERM, lambda *_: end_at_once(folder))
     try:
         return run(arguments, use_extension=folder is not None)
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_at_once(folder: Path) -> NoReturn:
+    """What SIGTERM does to Blender, less the folder that it would leave behind."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(128 + signal.SIGTERM)
 
 
 def run(arguments: list[str], *, use_extension: bool) -> int:
@@ -63,6 +71,7 @@ def run(arguments: list[str], *, use_extension: bool) -> int:
         enable(EXTENSION)
 
     exit_code = 0
+    use_scripts = False
     queue = list(arguments)
     while queue:
         argument = queue.pop(0)
@@ -71,7 +80,8 @@ def run(arguments: list[str], *, use_extension: bool) -> int:
         if argument == "--":
             break
         if argument in ("-y", "--enable-autoexec", "-Y", "--disable-autoexec"):
-            bpy.context.preferences.filepaths.use_scripts_auto_execute = argument in ("-y", "--enable-autoexec")
+            use_scripts = argument in ("-y", "--enable-autoexec")
+            bpy.context.preferences.filepaths.use_scripts_auto_execute = use_scripts
         elif argument == "--command":
             name, *rest = queue
             if name not in commands:
@@ -106,15 +116,13 @@ def run(arguments: list[str], *, use_extension: bool) -> int:
             print(f"unknown argument {argument!r}", file=sys.stderr)
             return 1
         else:
-            bpy.ops.wm.open_mainfile(filepath=os.path.abspath(argument))
+            bpy.ops.wm.open_mainfile(filepath=str(Path(argument).absolute()), use_scripts=use_scripts)
     return 0
 
 
 def enable(name: str) -> None:
     import addon_utils
 
-    if name in ("cycles",):
-        return
     if addon_utils.enable(name, default_set=True) is None:
         raise SystemExit(f"the add-on {name} could not be enabled")
 
@@ -124,7 +132,10 @@ if __name__ == "__main__":
     try:
         status = main(sys.argv[1:])
     except SystemExit as request:
-        print(request, file=sys.stderr)
+        if isinstance(request.code, int):
+            status = request.code
+        else:
+            print(request, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
