@@ -1,8 +1,6 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
-"""Distributed Cycles: one Cycles still rendered by many computers over plain SSH.
+"""Distributed Cycles: one Cycles still, many machines, plain SSH, the same pixels as F12.
 
-Nothing is imported before Blender registers the extension, so that plain Python can collect
-the tests beside this file.
+Nothing is imported at module level, so that plain Python can collect the tests beside this file.
 """
 
 
@@ -10,13 +8,14 @@ def register() -> None:
     """Called by Blender when the extension is enabled."""
     from . import operators, ui
 
-    operators.register()
     ui.register()
+    operators.register()
 
 
 def unregister() -> None:
-    """Called by Blender when the extension is disabled, also when Blender quits."""
+    """Called by Blender when the extension is disabled, and when Blender quits."""
     from . import operators, ui
 
-    ui.unregister()
+    # First what may still run: it uses the properties that go with the user interface.
     operators.unregister()
+    ui.unregister()

@@ -1,16 +1,35 @@
-"""The seam between Blender and the engine. Nothing here knows about tiles or connections."""
+"""Between Blender and the engine: all that reads or writes Blender's data, nothing about tiles."""
 
-from . import cli, nodes, render, running
+import bpy
 
-_MODULES = (nodes, render, cli)
+from . import addon, cli, handlers, nodes, questions, render, running
+
+CLASSES = (
+    nodes.DISTRIBUTED_CYCLES_OT_node_add,
+    nodes.DISTRIBUTED_CYCLES_OT_node_remove,
+    nodes.DISTRIBUTED_CYCLES_OT_node_duplicate,
+    nodes.DISTRIBUTED_CYCLES_OT_node_move,
+    nodes.DISTRIBUTED_CYCLES_OT_node_test,
+    questions.DISTRIBUTED_CYCLES_OT_trust_host,
+    questions.DISTRIBUTED_CYCLES_OT_enter_passphrase,
+    render.DISTRIBUTED_CYCLES_OT_render,
+    render.DISTRIBUTED_CYCLES_OT_resume,
+    render.DISTRIBUTED_CYCLES_OT_cancel,
+)
 
 
 def register() -> None:
-    for module in _MODULES:
-        module.register()
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    handlers.register()
+    cli.register()
+    nodes.ensure_this_computer()
 
 
 def unregister() -> None:
     running.stop()
-    for module in reversed(_MODULES):
-        module.unregister()
+    cli.unregister()
+    handlers.unregister()
+    addon.forget_secrets()
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,67 +1,70 @@
-"""What belongs to the extension itself: its name, preferences, folders and what lets it in to nodes."""
+"""What the extension keeps outside a .blend: its preferences, its folder, what opens an SSH node."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bpy
 
 from ..engine.job import EngineError, Node
-from ..engine.known_hosts import KnownHosts
-from ..engine.nodelist import named_apart
-from ..engine.ssh import Access, usual_known_hosts
 
-PACKAGE = __package__.rpartition(".")[0]
+if TYPE_CHECKING:
+    from ..engine.ssh import Access
 
-ONLINE_OFF = "Nodes over SSH need online access, which is switched off in Blender."
-ONLINE_HINT = "Allow it in Preferences > System > Network, or start Blender with --online-mode."
-
-
-def preferences(context: bpy.types.Context) -> Any:
-    return context.preferences.addons[PACKAGE].preferences
-
-
-def folder(*parts: str) -> Path:
-    """A folder of the extension's own that outlives updates."""
-    return Path(bpy.utils.extension_path_user(PACKAGE, path="/".join(parts), create=True))
-
+PACKAGE = (__package__ or "").rpartition(".")[0]
+"""The name under which Blender knows the extension."""
 
 _access: Access | None = None
 
 
+def preferences() -> Any | None:
+    """The extension's preferences; None where it was enabled for this run only (`--addons`)."""
+    entry = bpy.context.preferences.addons.get(PACKAGE)
+    return entry.preferences if entry else None
+
+
+def user_folder(name: str = "") -> Path:
+    """A folder of the extension's own, made if need be."""
+    return Path(bpy.utils.extension_path_user(PACKAGE, path=name, create=True))
+
+
+def jobs_folder() -> Path:
+    """Where renders keep their tiles until they are done."""
+    return user_folder("jobs")
+
+
+def local_blender() -> tuple[str, ...]:
+    """The beginning of the command line that starts this Blender once more."""
+    return (bpy.app.binary_path,)
+
+
 def access() -> Access:
-    """Known hosts and passphrases of this Blender session; passphrases are never stored."""
+    """Known hosts and passphrases of this Blender, the same object until it ends.
+
+    Raises EngineError where the extension was installed without its wheels.
+    """
     global _access
     if _access is None:
-        _access = Access(KnownHosts(usual_known_hosts(), folder() / "known_hosts"))
+        # paramiko takes a moment to import, and a render on this computer never needs it.
+        try:
+            from ..engine.known_hosts import KnownHosts
+            from ..engine.ssh import Access, usual_known_hosts
+        except ImportError as error:
+            raise EngineError(
+                f"SSH is not available in this Blender ({error}).",
+                "Install the extension's zip for this platform and this version of Blender.",
+            ) from None
+        _access = Access(KnownHosts(usual_known_hosts(), user_folder() / "known_hosts"))
     return _access
 
 
-def listed_nodes(context: bpy.types.Context) -> list[Node]:
-    """The enabled nodes of the preferences, as the engine knows them."""
-    return named_apart(to_node(item) for item in preferences(context).nodes if item.enabled)
+def access_for(nodes: list[Node]) -> Access | None:
+    """What the given nodes need; None where none of them is behind SSH. Raises EngineError."""
+    return None if all(node.is_local for node in nodes) else access()
 
 
-def to_node(item: Any) -> Node:
-    return Node(
-        name=item.name,
-        host="" if item.is_local else item.host.strip(),
-        port=item.port,
-        user=item.user.strip(),
-        key_file=bpy.path.abspath(item.key_file) if item.key_file else "",
-        blender=item.blender.strip(),
-        threads=item.threads,
-        enabled=item.enabled,
-    )
-
-
-def local_blender() -> list[str]:
-    """How to start Blender on this computer."""
-    return [bpy.app.binary_path]
-
-
-def check_online(nodes: list[Node]) -> None:
-    """Raise EngineError where a node needs the network and Blender forbids it."""
-    if any(not node.is_local for node in nodes) and not bpy.app.online_access:
-        raise EngineError(ONLINE_OFF, ONLINE_HINT)
+def forget_secrets() -> None:
+    """Drop the passphrases that were entered."""
+    global _access
+    _access = None

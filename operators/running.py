@@ -1,50 +1,192 @@
-"""The one render that may be running: the only place that holds it."""
+"""The one place that knows the render which is running, and the Blender data that shows it.
+
+    session.poll() -> tick() -> window_manager.distributed_cycles -> panels
+                           \-> questions (an unknown host key, a locked key file)
+"""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
+import bpy
+
+from ..engine.job import THIS_COMPUTER, EngineError, HostKeyUnknown, Job, Node, PassphraseNeeded
+from ..engine.messages import Message, NodeChanged, NodeStatus, Progress, SessionDone, TileEnded
 from ..engine.session import RenderSession
 from ..engine.store import JobStore
+from . import addon
 
+TICK_BUDGET_S = 0.015
+"""Main-thread time that messages may take per tick; the rest of them waits for the next one."""
 STOP_S = 2.5
 
 
 @dataclass
 class Running:
-    """A session, and what is needed to bring its result home."""
+    """A session and what came with it."""
 
     session: RenderSession
     store: JobStore
-    output: Path
-    warnings: list[str] = field(default_factory=list)
+    job: Job
+    is_cancelled: bool = False
+    pending: deque[Message] = field(default_factory=deque)
 
 
 _current: Running | None = None
+questions: dict[str, EngineError] = {}
+"""Node name -> the error that a person can answer."""
 
 
 def current() -> Running | None:
+    """The running render, if there is one."""
     return _current
 
 
-def begin(running: Running) -> None:
+def begin(job: Job, store: JobStore, nodes: list[Node], *, can_ask: bool) -> Running:
+    """Start rendering `job`. Raises EngineError; then `store` is closed."""
     global _current
-    _current = running
-    running.session.start()
+    try:
+        session = RenderSession(
+            job,
+            nodes,
+            store,
+            access=addon.access_for(nodes),
+            local_blender=addon.local_blender(),
+            can_ask=can_ask,
+        )
+    except EngineError:
+        store.close()
+        raise
+    questions.clear()
+    _current = Running(session, store, job)
+    reset_status()
+    status().is_running = True
+    status().phase = "Preparing"
+    session.start()
+    return _current
+
+
+def cancel() -> None:
+    """Ask the running render to stop; its SessionDone comes later."""
+    if _current is not None and not _current.is_cancelled:
+        _current.is_cancelled = True
+        status().phase = "Stopping"
+        _current.session.cancel()
 
 
 def end() -> None:
-    """The session is over; its job folder may be used by others."""
+    """The render is over: let go of it and of its folder."""
     global _current
     if _current is not None:
         _current.store.close()
-        _current = None
+    _current = None
+    questions.clear()
+    status().is_running = False
 
 
 def stop() -> None:
-    """End whatever runs, within a few seconds: the extension is being disabled, or Blender quits."""
-    if _current is not None:
-        _current.session.cancel()
-        _current.session.join(STOP_S)
-        end()
+    """Stop whatever runs, within a bounded time: the extension is disabled, or Blender quits."""
+    global _current
+    running, _current = _current, None
+    if running is not None:
+        running.session.cancel()
+        # Workers end by themselves when their stdin closes, should this not be long enough.
+        running.session.join(STOP_S)
+        running.store.close()
+    questions.clear()
+
+
+def status() -> Any:
+    """What the panels show."""
+    return bpy.context.window_manager.distributed_cycles
+
+
+def reset_status() -> None:
+    """Forget the last render."""
+    shown = status()
+    shown.is_running = False
+    shown.progress = 0.0
+    shown.tiles_done = shown.tiles_total = 0
+    shown.seconds_left = -1.0
+    shown.phase = ""
+    shown.messages.clear()
+    shown.nodes.clear()
+
+
+def say(text: str, level: str = "INFO") -> None:
+    """Add a line to what the panel shows; level is INFO, WARNING or ERROR."""
+    line = status().messages.add()
+    line.text, line.level = text, level
+
+
+def tick(running: Running) -> tuple[bool, SessionDone | None]:
+    """Take messages for a short time: whether anything is to be redrawn, and the last message."""
+    deadline = time.perf_counter() + TICK_BUDGET_S
+    running.pending.extend(running.session.poll())
+    is_changed = bool(running.pending)
+    while running.pending and time.perf_counter() < deadline:
+        message = running.pending.popleft()
+        if isinstance(message, SessionDone):
+            return True, message
+        show(message)
+    return is_changed, None
+
+
+def show(message: Message) -> None:
+    """Bring the status in Blender up to what the session said."""
+    shown = status()
+    match message:
+        case Progress(done, total, fraction, seconds_left):
+            if not (_current and _current.is_cancelled):
+                shown.phase = "Rendering"
+            shown.progress = fraction
+            shown.tiles_done, shown.tiles_total = done, total
+            shown.seconds_left = -1.0 if seconds_left is None else seconds_left
+        case NodeChanged(node):
+            _show_node(shown, node)
+        case TileEnded(tile, name, attempt, "failed", _, _, detail):
+            say(f"{name}: tile {tile.index + 1}, attempt {attempt} failed: {detail}", "WARNING")
+
+
+def _show_node(shown: Any, node: NodeStatus) -> None:
+    line = shown.nodes.get(node.name)
+    if line is None:
+        line = shown.nodes.add()
+        line.name = node.name
+    line.state = node.state
+    line.detail = node.detail
+    line.tile = ""
+    if node.tile:
+        rect = node.tile.rect
+        line.tile = f"{rect.width} x {rect.height} at {rect.x}, {rect.y}"
+    line.tiles_done = node.tiles_done
+    line.mean_seconds = node.mean_seconds
+    line.error = f"{node.error.message} {node.error.hint}".strip() if node.error else ""
+    line.question = ask(node.name, node.error)
+    if node.state == "failed" and line.question == "NONE" and node.name == THIS_COMPUTER:
+        say(f"{node.name}: {line.error}", "ERROR")
+
+
+def ask(name: str, error: EngineError | None) -> str:
+    """Keep an error that a person can answer, and say which question it is."""
+    kind = "NONE"
+    if isinstance(error, HostKeyUnknown):
+        kind = "TRUST"
+    elif isinstance(error, PassphraseNeeded):
+        kind = "PASSPHRASE"
+    if kind == "NONE" or error is None:
+        questions.pop(name, None)
+    else:
+        questions[name] = error
+    return kind
+
+
+def redraw(*area_types: str) -> None:
+    """Redraw the areas of these types in all windows."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type in area_types:
+                area.tag_redraw()

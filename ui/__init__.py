@@ -1,15 +1,28 @@
-"""What a person sees: properties, preferences and panels."""
+"""What a person sees: properties, preferences, panels."""
+
+import bpy
 
 from . import panels, preferences, properties
 
-_MODULES = (properties, preferences, panels)
+CLASSES = (
+    properties.DistributedCyclesNode,
+    properties.DistributedCyclesTest,
+    properties.DistributedCyclesMessage,
+    properties.DistributedCyclesNodeStatus,
+    properties.DistributedCyclesSettings,
+    properties.DistributedCyclesStatus,
+    preferences.DISTRIBUTED_CYCLES_UL_nodes,
+    preferences.DistributedCyclesPreferences,
+    panels.DISTRIBUTED_CYCLES_PT_render,
+    panels.DISTRIBUTED_CYCLES_PT_nodes,
+)
 
 
 def register() -> None:
-    for module in _MODULES:
-        module.register()
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
 
 
 def unregister() -> None:
-    for module in reversed(_MODULES):
-        module.unregister()
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,123 +1,102 @@
-"""The node list in the add-on's preferences."""
+"""The node list in the extension's preferences.
 
-# Blender takes properties from annotations; as strings it could not read them.
-# ruff: noqa: FA102
+No `from __future__ import annotations` here: Blender reads the annotations themselves.
+"""
+
+from typing import Any
 
 import bpy
+from bpy.props import CollectionProperty, IntProperty
 
-from ..operators import nodes
-from ..operators.addon import PACKAGE
-from .properties import Question
-from .text import draw_wrapped
-
-
-class NodeItem(bpy.types.PropertyGroup):
-    """One listed machine. Holds no password and no passphrase."""
-
-    enabled: bpy.props.BoolProperty(name="Enabled", description="Render on this node", default=True)
-    is_local: bpy.props.BoolProperty()
-    host: bpy.props.StringProperty(name="Host", description="Name or address of the machine")
-    port: bpy.props.IntProperty(name="Port", description="Port of its SSH server", default=22, min=1, max=65535)
-    user: bpy.props.StringProperty(name="User", description="Login name there; empty: the same as here")
-    key_file: bpy.props.StringProperty(
-        name="Key File",
-        description="Private key to log in with; empty: the SSH agent's and those in ~/.ssh",
-        subtype="FILE_PATH",
-    )
-    blender: bpy.props.StringProperty(
-        name="Blender", description="Path of Blender there; empty: look for it, or on this computer the running one"
-    )
-    threads: bpy.props.IntProperty(
-        name="Threads", description="CPU threads a render may use there; 0: all", min=0, max=1024
-    )
-    test_result: bpy.props.StringProperty(options={"SKIP_SAVE"})
-    test_question: bpy.props.PointerProperty(type=Question)
+from ..operators import addon
+from ..operators.nodes import node_title
+from .properties import DistributedCyclesNode
+from .wrap import wrapped
 
 
 class DISTRIBUTED_CYCLES_UL_nodes(bpy.types.UIList):
-    """Enabled, name, address."""
+    """One line per node: whether it takes part, its name, its host."""
 
     def draw_item(
-        self, _context, layout, _data, item, _icon, _active_data, _active_property, _index=0, _flag=0
+        self,
+        _context: bpy.types.Context,
+        layout: bpy.types.UILayout,
+        _data: Any,
+        node: DistributedCyclesNode,
+        *_: Any,
     ) -> None:
         row = layout.row(align=True)
-        row.prop(item, "enabled", text="")
-        row.prop(item, "name", text="", emboss=False, icon="DESKTOP" if item.is_local else "NETWORK_DRIVE")
-        place = row.row()
-        place.alignment = "RIGHT"
-        place.active = False
-        user = f"{item.user}@" if item.user else ""
-        place.label(text="" if item.is_local else f"{user}{item.host}" or "no host yet")
+        row.prop(node, "enabled", text="")
+        split = row.split(factor=0.5)
+        split.active = node.enabled
+        icon = "DESKTOP" if node.is_this_computer else "NETWORK_DRIVE"
+        if node.is_this_computer:
+            split.label(text=node.name, icon=icon)
+            split.label(text="needs no set-up")
+        else:
+            split.prop(node, "name", text="", emboss=False, icon=icon, placeholder=node_title(node))
+            split.label(text=node.host or "no host yet")
 
 
 class DistributedCyclesPreferences(bpy.types.AddonPreferences):
-    """Nodes live here and nowhere else."""
+    """The machines that render. Passwords and passphrases are asked for and never stored."""
 
-    bl_idname = PACKAGE
+    bl_idname = addon.PACKAGE
 
-    nodes: bpy.props.CollectionProperty(type=NodeItem)
-    active_node: bpy.props.IntProperty()
+    nodes: CollectionProperty(type=DistributedCyclesNode)
+    active_node: IntProperty(name="Active Node", default=0)
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
+        layout.label(text="Nodes: machines with Blender and an SSH server")
         row = layout.row()
-        row.template_list("DISTRIBUTED_CYCLES_UL_nodes", "", self, "nodes", self, "active_node", rows=5)
-        buttons = row.column(align=True)
-        buttons.operator("distributed_cycles.node_add", text="", icon="ADD")
-        buttons.operator("distributed_cycles.node_remove", text="", icon="REMOVE")
-        buttons.separator()
-        buttons.operator("distributed_cycles.node_duplicate", text="", icon="DUPLICATE")
-        buttons.separator()
-        buttons.operator("distributed_cycles.node_move", text="", icon="TRIA_UP").direction = "UP"
-        buttons.operator("distributed_cycles.node_move", text="", icon="TRIA_DOWN").direction = "DOWN"
+        row.template_list(
+            "DISTRIBUTED_CYCLES_UL_nodes", "", self, "nodes", self, "active_node", rows=5, sort_lock=True
+        )
+        column = row.column(align=True)
+        column.operator("distributed_cycles.node_add", text="", icon="ADD")
+        column.operator("distributed_cycles.node_remove", text="", icon="REMOVE")
+        column.separator()
+        column.operator("distributed_cycles.node_duplicate", text="", icon="DUPLICATE")
+        column.separator()
+        column.operator("distributed_cycles.node_move", text="", icon="TRIA_UP").direction = "UP"
+        column.operator("distributed_cycles.node_move", text="", icon="TRIA_DOWN").direction = "DOWN"
         if 0 <= self.active_node < len(self.nodes):
-            self._draw_node(context, self.nodes[self.active_node])
+            node = self.nodes[self.active_node]
+            self._draw_node(layout.box(), node)
+            self._draw_test(layout.box(), context, node)
+        if not bpy.app.online_access:
+            text = "Online access is off: only This Computer renders. Allow it in Preferences > System > Network."
+            wrapped(layout, context, text, icon="INTERNET_OFFLINE")
 
-    def _draw_node(self, context: bpy.types.Context, item: NodeItem) -> None:
-        column = self.layout.column()
-        column.use_property_split = True
-        column.use_property_decorate = False
-        if not item.is_local:
-            column.prop(item, "host")
-            column.prop(item, "port")
-            column.prop(item, "user")
-            column.prop(item, "key_file")
-        column.prop(item, "blender")
-        column.prop(item, "threads")
-        column.operator("distributed_cycles.node_test", icon="CHECKMARK")
-        if item.test_result:
-            is_good = item.test_result.startswith(("Ready", "Testing", "Press"))
-            draw_wrapped(self.layout.box(), context, item.test_result, "INFO" if is_good else "ERROR")
-        draw_question(self.layout, item.test_question, item.name)
+    def _draw_node(self, layout: bpy.types.UILayout, node: DistributedCyclesNode) -> None:
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        if not node.is_this_computer:
+            layout.prop(node, "name", placeholder=node_title(node))
+            layout.prop(node, "host")
+            layout.prop(node, "port")
+            layout.prop(node, "user")
+            layout.prop(node, "key_file")
+        layout.prop(node, "blender", placeholder="this Blender" if node.is_this_computer else "look for it")
+        layout.prop(node, "threads")
 
-
-def draw_question(layout: bpy.types.UILayout, item: Question, node: str) -> None:
-    """A button that leads to the answer, where there is a question."""
-    if item.question == "HOST_KEY":
-        layout.operator("distributed_cycles.trust_host", text="Trust This Host...", icon="KEY_HLT").node = node
-    elif item.question == "PASSPHRASE":
-        layout.operator("distributed_cycles.passphrase", text="Enter Passphrase...", icon="LOCKED").node = node
-
-
-_CLASSES = (NodeItem, DISTRIBUTED_CYCLES_UL_nodes, DistributedCyclesPreferences)
-
-
-def _fill_list() -> None:
-    """Also where the preferences are there only after registering, as with --addons."""
-    addon = bpy.context.preferences.addons.get(PACKAGE)
-    if addon is not None and addon.preferences is not None:
-        nodes.ensure_this_computer(addon.preferences)
+    def _draw_test(
+        self, layout: bpy.types.UILayout, context: bpy.types.Context, node: DistributedCyclesNode
+    ) -> None:
+        test = context.window_manager.distributed_cycles.tests.get(node_title(node))
+        row = layout.row()
+        is_running = test is not None and test.is_running
+        row.operator("distributed_cycles.node_test", text="Testing..." if is_running else "Test", icon="PLUGIN")
+        draw_question(row, node_title(node), test.question if test else "NONE")
+        if test is not None and test.text:
+            icon = "CHECKMARK" if test.is_good else "ERROR"
+            wrapped(layout, context, test.text, icon="NONE" if is_running else icon)
 
 
-def register() -> None:
-    for cls in _CLASSES:
-        bpy.utils.register_class(cls)
-    _fill_list()
-    bpy.app.timers.register(_fill_list, first_interval=0)
-
-
-def unregister() -> None:
-    if bpy.app.timers.is_registered(_fill_list):
-        bpy.app.timers.unregister(_fill_list)
-    for cls in reversed(_CLASSES):
-        bpy.utils.unregister_class(cls)
+def draw_question(layout: bpy.types.UILayout, name: str, question: str) -> None:
+    """The button that answers what a node asks, if it asks anything."""
+    if question == "TRUST":
+        layout.operator("distributed_cycles.trust_host", icon="LOCKED").node = name
+    elif question == "PASSPHRASE":
+        layout.operator("distributed_cycles.enter_passphrase", icon="KEYINGSET").node = name

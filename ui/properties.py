@@ -1,105 +1,125 @@
-"""Settings on the Scene, runtime status on the WindowManager."""
+"""The extension's properties: settings on a Scene, status on the WindowManager, nodes in the preferences.
 
-# Blender takes properties from annotations; as strings it could not read them.
-# ruff: noqa: FA102
+No `from __future__ import annotations` here: Blender reads the annotations themselves.
+"""
 
 import bpy
-
-STATES = (
-    ("OFFLINE", "Offline", ""),
-    ("CONNECTING", "Connecting", ""),
-    ("SYNCING", "Sending files", ""),
-    ("IDLE", "Idle", ""),
-    ("RENDERING", "Rendering", ""),
-    ("PAUSED", "Set aside", ""),
-    ("FAILED", "Failed", ""),
+from bpy.props import (
+    BoolProperty,
+    CollectionProperty,
+    EnumProperty,
+    FloatProperty,
+    IntProperty,
+    PointerProperty,
+    StringProperty,
 )
-QUESTIONS = (("NONE", "None", ""), ("HOST_KEY", "Host key", ""), ("PASSPHRASE", "Passphrase", ""))
+
+LEVELS = (("INFO", "Info", ""), ("WARNING", "Warning", ""), ("ERROR", "Error", ""))
+QUESTIONS = (
+    ("NONE", "None", ""),
+    ("TRUST", "Trust", "The host's key is not known yet"),
+    ("PASSPHRASE", "Passphrase", "The key file is locked"),
+)
 
 
-class SceneSettings(bpy.types.PropertyGroup):
-    """How this scene is rendered distributed; saved with the file."""
+class DistributedCyclesNode(bpy.types.PropertyGroup):
+    """A listed machine. There is no field for a password: none is ever stored."""
 
-    use_auto_tile_size: bpy.props.BoolProperty(
+    name: StringProperty(name="Name", description="What this node is called in lists and messages")
+    is_this_computer: BoolProperty(options={"HIDDEN"})
+    enabled: BoolProperty(name="Enabled", description="Let this node take part in renders", default=True)
+    host: StringProperty(name="Host", description="Name or address of the machine's SSH server")
+    port: IntProperty(name="Port", description="Port of the SSH server", default=22, min=1, max=65535)
+    user: StringProperty(
+        name="User", description="Name to log in with; if empty, the one you have on this computer"
+    )
+    key_file: StringProperty(
+        name="Key File",
+        description="Private key to offer first; if empty, the SSH agent's keys and those in ~/.ssh",
+        subtype="FILE_PATH",
+    )
+    blender: StringProperty(
+        name="Blender",
+        description="Path of Blender on the node; if empty, it is looked for in the usual places",
+    )
+    threads: IntProperty(
+        name="Threads", description="CPU threads a render may use there; 0 for all", default=0, min=0, max=1024
+    )
+
+
+class DistributedCyclesTest(bpy.types.PropertyGroup):
+    """What the Test button found out about the node of the same name."""
+
+    is_running: BoolProperty()
+    is_good: BoolProperty()
+    text: StringProperty()
+    """Lines, separated by newlines."""
+    question: EnumProperty(items=QUESTIONS)
+
+
+class DistributedCyclesMessage(bpy.types.PropertyGroup):
+    """A line of the panel."""
+
+    text: StringProperty()
+    level: EnumProperty(items=LEVELS)
+
+
+class DistributedCyclesNodeStatus(bpy.types.PropertyGroup):
+    """A node of the render that is running, or was the last to run."""
+
+    state: StringProperty()
+    detail: StringProperty()
+    tile: StringProperty()
+    tiles_done: IntProperty()
+    mean_seconds: FloatProperty()
+    error: StringProperty()
+    question: EnumProperty(items=QUESTIONS)
+
+
+class DistributedCyclesSettings(bpy.types.PropertyGroup):
+    """Settings, saved with the scene."""
+
+    use_auto_tile_size: BoolProperty(
         name="Automatic Tile Size",
-        description="Choose the tile size by the frame's size and the number of nodes",
+        description="Choose the tile size from the frame's size and the number of nodes",
         default=True,
     )
-    tile_size: bpy.props.IntProperty(
+    tile_size: IntProperty(
         name="Tile Size",
-        description="Edge of a tile in pixels",
-        default=64,
-        min=8,
+        description="Edge of a tile; small tiles balance the nodes, large ones cost less margin",
+        default=128,
+        min=16,
         max=4096,
         subtype="PIXEL",
     )
 
     @classmethod
     def register(cls) -> None:
-        bpy.types.Scene.distributed_cycles = bpy.props.PointerProperty(type=cls)
+        bpy.types.Scene.distributed_cycles = PointerProperty(type=cls)
 
     @classmethod
     def unregister(cls) -> None:
         del bpy.types.Scene.distributed_cycles
 
 
-class Question(bpy.types.PropertyGroup):
-    """What a node waits for a person to answer. No secret is ever in here."""
+class DistributedCyclesStatus(bpy.types.PropertyGroup):
+    """What is going on now."""
 
-    question: bpy.props.EnumProperty(items=QUESTIONS, options={"SKIP_SAVE"})
-    host: bpy.props.StringProperty(options={"SKIP_SAVE"})
-    port: bpy.props.IntProperty(options={"SKIP_SAVE"})
-    key: bpy.props.StringProperty(options={"SKIP_SAVE"})
-    fingerprint: bpy.props.StringProperty(options={"SKIP_SAVE"})
-    key_file: bpy.props.StringProperty(options={"SKIP_SAVE"})
-
-
-class NodeStatusItem(bpy.types.PropertyGroup):
-    """One node in the running or last render."""
-
-    question: bpy.props.EnumProperty(items=QUESTIONS)
-    host: bpy.props.StringProperty()
-    port: bpy.props.IntProperty()
-    key: bpy.props.StringProperty()
-    fingerprint: bpy.props.StringProperty()
-    key_file: bpy.props.StringProperty()
-    state: bpy.props.EnumProperty(items=STATES)
-    detail: bpy.props.StringProperty()
-    tile: bpy.props.StringProperty()
-    tiles_done: bpy.props.IntProperty()
-    mean_seconds: bpy.props.FloatProperty()
-
-
-class RenderStatus(bpy.types.PropertyGroup):
-    """The running or last render. Window managers are not saved, so nothing of it is."""
-
-    is_running: bpy.props.BoolProperty()
-    fraction: bpy.props.FloatProperty()
-    done: bpy.props.IntProperty()
-    total: bpy.props.IntProperty()
-    seconds_left: bpy.props.FloatProperty(default=-1.0)
-    error: bpy.props.StringProperty()
-    warnings: bpy.props.StringProperty()
-    report: bpy.props.StringProperty()
-    nodes: bpy.props.CollectionProperty(type=NodeStatusItem)
+    is_running: BoolProperty()
+    phase: StringProperty()
+    progress: FloatProperty(subtype="FACTOR", min=0.0, max=1.0)
+    tiles_done: IntProperty()
+    tiles_total: IntProperty()
+    seconds_left: FloatProperty(default=-1.0)
+    """Negative while it is not known."""
+    messages: CollectionProperty(type=DistributedCyclesMessage)
+    nodes: CollectionProperty(type=DistributedCyclesNodeStatus)
+    tests: CollectionProperty(type=DistributedCyclesTest)
 
     @classmethod
     def register(cls) -> None:
-        bpy.types.WindowManager.distributed_cycles = bpy.props.PointerProperty(type=cls)
+        bpy.types.WindowManager.distributed_cycles = PointerProperty(type=cls)
 
     @classmethod
     def unregister(cls) -> None:
         del bpy.types.WindowManager.distributed_cycles
-
-
-_CLASSES = (SceneSettings, Question, NodeStatusItem, RenderStatus)
-
-
-def register() -> None:
-    for cls in _CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    for cls in reversed(_CLASSES):
-        bpy.utils.unregister_class(cls)

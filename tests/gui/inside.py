@@ -1,0 +1,49 @@
+"""Runs inside the windowed Blender: evaluates what the test asks, on Blender's main thread.
+
+The test acts by mouse and keyboard only; through here it looks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import socket
+import threading
+from typing import Any
+
+import bpy
+
+PERIOD_S = 0.05
+
+_questions: queue.Queue[tuple[str, queue.Queue[dict[str, Any]]]] = queue.Queue()
+
+
+def _listen(path: str) -> None:
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    server.listen()
+    while True:
+        connection, _ = server.accept()
+        with connection, connection.makefile("rw") as stream:
+            for line in stream:
+                answer: queue.Queue[dict[str, Any]] = queue.Queue()
+                _questions.put((json.loads(line), answer))
+                stream.write(json.dumps(answer.get()) + "\n")
+                stream.flush()
+
+
+def _answer() -> float:
+    while not _questions.empty():
+        code, answer = _questions.get()
+        names: dict[str, Any] = {"bpy": bpy, "C": bpy.context}
+        try:
+            exec(code, names)
+            answer.put({"value": names.get("value")})
+        except Exception as error:
+            answer.put({"error": repr(error)})
+    return PERIOD_S
+
+
+threading.Thread(target=_listen, args=[os.environ["DC_TEST_SOCKET"]], daemon=True).start()
+bpy.app.timers.register(_answer, persistent=True)

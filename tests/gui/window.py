@@ -1,0 +1,166 @@
+"""A windowed Blender in the Debian trixie of the tests, with a home of its own, seen from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from .. import support
+from .desktop import Desktop
+
+IN_TRIXIE = support.REPOSITORY / "tools" / "in_trixie"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+TRIXIE = Path(os.environ.get("DC_CHROOT") or CACHE / "distributed-cycles" / "trixie").resolve()
+START_S = 90
+"""Software OpenGL draws the first window slowly."""
+ROW = 20
+"""Pixels from one row of buttons to the next, at a scale of 1."""
+
+
+class Home:
+    """A home folder inside the trixie; everything of one test is below it, and goes with it."""
+
+    def __enter__(self) -> Home:
+        self.folder = Path(tempfile.mkdtemp(prefix="dc-gui-", dir=TRIXIE / "tmp"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder)
+
+    def inside(self, *parts: str) -> str:
+        """The path of something in this home, as programs inside the trixie see it."""
+        return "/" + str(self.folder.joinpath(*parts).relative_to(TRIXIE))
+
+    def command(self, *command: str, **environment: str) -> list[str]:
+        variables = {"HOME": self.inside(), "XDG_RUNTIME_DIR": self.inside(), **environment}
+        settings = [f"{name}={value}" for name, value in variables.items()]
+        return [str(IN_TRIXIE), "env", "-u", "XDG_CONFIG_HOME", *settings, *command]
+
+    def run(self, *command: str) -> str:
+        """Run a program inside the trixie to its end; what it printed."""
+        done = subprocess.run(
+            self.command(*command), capture_output=True, text=True, timeout=180, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def install(self, archive: Path) -> None:
+        """Install and enable an extension as a user would on the command line; no splash from now on."""
+        shutil.copy(archive, self.folder)
+        place = self.inside(archive.name)
+        self.run("blender", "--command", "extension", "install-file", "-r", "user_default", "-e", place)
+        self.run(
+            *("blender", "--background", "--python-exit-code", "1", "--python-expr"),
+            "import bpy; bpy.context.preferences.view.show_splash = False; bpy.ops.wm.save_userpref()",
+        )
+
+
+class Window:
+    """The running Blender: `ask` looks into it, `find` looks for a button; acting is the Desktop's."""
+
+    def __init__(self, home: Home, desktop: Desktop, *arguments: str) -> None:
+        self.home, self.desktop = home, desktop
+        shutil.copy(Path(__file__).with_name("inside.py"), home.folder)
+        self._socket = home.folder / "socket"
+        environment = {
+            "DISPLAY": desktop.display,
+            "LIBGL_ALWAYS_SOFTWARE": "1",
+            "DC_TEST_SOCKET": home.inside("socket"),
+        }
+        script = ["--python", home.inside("inside.py")]
+        geometry = ["--window-geometry", "0", "0", "1920", "1080"]
+        self._command = home.command("blender", *geometry, *arguments, *script, **environment)
+
+    def __enter__(self) -> Window:
+        self.log = self.home.folder / "blender.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)
+        if not support.wait_until(lambda: self._socket.exists() or self.process.poll() is not None, START_S):
+            self.__exit__()
+            raise AssertionError("Blender's window did not come: " + self.log.read_text())
+        assert self.process.poll() is None, self.log.read_text()
+        self.until("len(C.window_manager.windows)", START_S)
+        self.wait_for_drawing()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._socket.unlink(missing_ok=True)
+
+    def execute(self, code: str) -> Any:
+        """Run statements in Blender's main thread; the value of `value`, as JSON carries it."""
+        with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rw") as stream:
+            connection.settimeout(60)
+            connection.connect(str(self._socket))
+            stream.write(json.dumps(code) + "\n")
+            stream.flush()
+            answer = json.loads(stream.readline())
+        assert "error" not in answer, f"{code}: {answer}"
+        return answer["value"]
+
+    def ask(self, expression: str) -> Any:
+        """The value of an expression over `bpy` and `C`, the context."""
+        return self.execute(f"value = {expression}")
+
+    def until(self, expression: str, timeout: float) -> Any:
+        """Wait for an expression to be true. Returns its value."""
+        deadline = time.monotonic() + timeout
+        while not (value := self.ask(expression)):
+            assert time.monotonic() < deadline, f"not within {timeout} s: {expression}\n{self.log.read_text()}"
+            time.sleep(0.1)
+        return value
+
+    def wait_for_drawing(self, timeout: float = 30) -> None:
+        """Wait until the screen shows something and stands still."""
+        deadline = time.monotonic() + timeout
+        before = self.desktop.pixels()
+        while time.monotonic() < deadline:
+            time.sleep(0.3)
+            now = self.desktop.pixels()
+            if now.std() > 5 and (now == before).all():
+                return
+            before = now
+        raise AssertionError(f"the window did not come to rest within {timeout} s")
+
+    def region(self, editor: str, kind: str = "WINDOW") -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of an editor's region, in pixels of the screen."""
+        left, bottom, width, height, window = self.ask(
+            f"next([r.x, r.y, r.width, r.height, C.window_manager.windows[0].height]"
+            f" for a in C.window_manager.windows[0].screen.areas if a.type == {editor!r}"
+            f" for r in a.regions if r.type == {kind!r})"
+        )
+        return left, window - bottom - height, left + width, window - bottom
+
+    def find_operator(self, text: str, editor: str, *, at: float = 0.5) -> tuple[int, int]:
+        """Where in an editor the button of an operator is, by the Python that Blender has for it.
+
+        Ctrl+C over a button copies its command: `bpy.ops.distributed_cycles.render()`.
+        """
+        return self._find(text, editor, at, "ctrl+c")
+
+    def find_property(self, text: str, editor: str, *, at: float = 0.7) -> tuple[int, int]:
+        """Where in an editor a property is, by its data path, of which `text` is the end."""
+        return self._find(text, editor, at, "ctrl+alt+shift+c")
+
+    def _find(self, text: str, editor: str, at: float, keys: str) -> tuple[int, int]:
+        left, top, right, bottom = self.region(editor)
+        x = int(left + at * (right - left))
+        seen: list[str] = []
+        for y in range(top + ROW // 2, bottom, ROW // 2):
+            self.execute("C.window_manager.clipboard = value = ''")
+            self.desktop.move(x, y)
+            self.desktop.key(keys)
+            found = self.ask("C.window_manager.clipboard")
+            if text in found:
+                return x, y
+            seen += [found] if found and found not in seen else []
+        self.desktop.screenshot(support.REPOSITORY / "build" / "gui" / "not-found.png")
+        raise AssertionError(f"no {text!r} in {editor} at {at:.0%}; there are {seen}")
