@@ -31,6 +31,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return Scene(blend, support.render_f12(blend, folder / "f12.exr"), support.blender_version())
 
 
+@pytest.fixture(scope="session")
+def slow_scene(tmp_path_factory: pytest.TempPathFactory, scene: Scene) -> Scene:
+    """The same with more samples: slow enough that every node gets there in time for some tiles."""
+    folder = tmp_path_factory.mktemp("slow-scene")
+    blend = support.make_scene(folder / "scene.blend", more="scene.cycles.samples = 400")
+    return Scene(blend, support.render_f12(blend, folder / "f12.exr"), scene.version)
+
+
 @pytest.fixture
 def node_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The temporary folder of all workers; tests look for what is left in it."""
