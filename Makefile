@@ -1,4 +1,4 @@
-# make demo    render a small scene with two workers on this computer: build/demo/picture.png
+# make demo    render a small scene with two workers on this computer; the picture is in build/demo
 # make test    everything: lint, unit, SSH, faults, three Blenders by wheel, a windowed Blender
 # make build   installable zips for all platforms: build/dist
 #

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -62,18 +62,35 @@ class Framebuffer:
 def merge(job: Job, tiles: Iterable[tuple[Tile, Path]], path: Path) -> None:
     """Write the whole frame with every pass to `path` from the files of all its tiles.
 
-    Pixels are copied, never blended. Raises OSError, and ValueError for a damaged tile.
+    Pixels are copied, never blended. One row of tiles at a time is in memory: channels x frame
+    width x tile height x 4 bytes. Raises OSError, and ValueError for a damaged tile.
     """
-    planes: exr.Planes = {}
-    header: dict[str, object] = {}
     whole = job.region if job.use_crop else Rect(0, 0, job.width, job.height)
+    rows: dict[int, list[tuple[Tile, Path]]] = {}
     for tile, file in tiles:
-        rendered, tile_header = exr.read(file)
-        kept = window(rendered, tile, job)
-        if not planes:
-            header = tile_header
-            planes = {name: np.zeros((whole.height, whole.width), np.float32) for name in kept}
-        x, y = tile.rect.x - whole.x, whole.top - tile.rect.top
-        for name, part in kept.items():
-            planes[name][y : y + tile.rect.height, x : x + tile.rect.width] = part
-    exr.write(path, planes, header)
+        rows.setdefault(tile.rect.top, []).append((tile, file))
+    first = next(iter(rows.values()))[0][1]
+    header = exr.read_header(first)
+    channels = exr.channels_of(header)
+
+    def empty(count: int) -> exr.Planes:
+        return dict.fromkeys(channels, np.zeros((count, whole.width), np.float32))
+
+    with exr.Writer(path, whole.width, whole.height, channels, header) as writer:
+        _write_in_parts(writer, empty, whole.top - job.region.top)
+        for top in sorted(rows, reverse=True):
+            height = rows[top][0][0].rect.height
+            planes = {name: np.zeros((height, whole.width), np.float32) for name in channels}
+            for tile, file in rows[top]:
+                kept = window(exr.read(file)[0], tile, job)
+                x = tile.rect.x - whole.x
+                for name, plane in planes.items():
+                    plane[:, x : x + tile.rect.width] = kept[name]
+            writer.write_rows(planes)
+        _write_in_parts(writer, empty, job.region.y - whole.y)
+
+
+def _write_in_parts(writer: exr.Writer, empty: Callable[[int], exr.Planes], rows: int) -> None:
+    """Rows outside the rendered region."""
+    for done in range(0, rows, 64):
+        writer.write_rows(empty(min(64, rows - done)))

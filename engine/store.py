@@ -43,6 +43,7 @@ class JobStore:
     @classmethod
     def create(cls, folder: Path, job: Job) -> JobStore:
         """Make a new job folder, readable by this user alone. Raise StoreError."""
+        folder = folder.absolute()  # Workers have another current folder.
         store = cls(folder, job)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,6 +61,7 @@ class JobStore:
     @classmethod
     def open(cls, folder: Path) -> JobStore:
         """Take up an existing job. Raise StoreError where there is none that can be used."""
+        folder = folder.absolute()
         try:
             data = json.loads((folder / "job.json").read_text(encoding="utf-8"))
             version = data.pop("format")

@@ -86,7 +86,9 @@ def add_shapes() -> None:
 
     gold = material("Brushed gold", Metallic=1, Roughness=0.18, Base_Color=(1, 0.66, 0.25, 1))
     add_bump(gold, 60, 0.03)
-    add.primitive_monkey_add(size=2.1, location=(0, 0.5, 0.9), rotation=(math.radians(-18), 0, math.radians(12)))
+    add.primitive_monkey_add(
+        size=2.1, location=(0, 0.5, 0.9), rotation=(math.radians(-18), 0, math.radians(12))
+    )
     finish(gold, subdivide=2)
 
     glass = material("Glass", Roughness=0, Transmission_Weight=1, IOR=1.45, Base_Color=(0.92, 0.98, 1, 1))
@@ -124,7 +126,9 @@ def add_shapes() -> None:
         finish(beads[number % len(beads)])
 
 
-def add_light(location: tuple[float, float, float], size: float, power: float, color: tuple[float, ...]) -> None:
+def add_light(
+    location: tuple[float, float, float], size: float, power: float, color: tuple[float, ...]
+) -> None:
     """An area light that looks at the middle of the table."""
     bpy.ops.object.light_add(type="AREA", location=location)
     light = bpy.context.object

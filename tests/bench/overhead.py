@@ -1,17 +1,17 @@
 """What a tile costs beyond its own rendering, with a kept Blender and with a fresh one per tile.
 
-    python -m tests.bench.overhead [--nodes FILE.toml] [--known-hosts FILE]
+    python -m tests.bench.overhead
 
-Renders one small scene in 64 tiles on the first node of the file (This Computer without one)
-and prints the median over the tiles of: round trip as the main process sees it, minus Cycles'
-own time on the node. Beside it, the same 64 tiles with a new Blender for each, as the scripts
-do that start one per tile.
+Renders one small scene in 64 tiles, first on This Computer, then on a node behind a real sshd on
+loopback. Prints the median over the tiles of: round trip as the main process sees it, minus
+Cycles' own time on the node. Beside it, tiles of the same frame with a new Blender for each, as
+scripts do that start one per tile.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import os
 import shutil
 import statistics
 import subprocess
@@ -21,12 +21,13 @@ from pathlib import Path
 
 from engine.job import Node
 from engine.messages import TileEnded, TileStarted
-from engine.nodelist import read_nodes
 from engine.session import RenderSession
+from engine.ssh import Access
 from engine.store import JobStore
 from engine.tiling import border, split
 
 from .. import support
+from ..sshd import Sshd
 
 FRESH = """
 import bpy, sys
@@ -44,30 +45,26 @@ bpy.ops.render.render(write_still=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--nodes", type=Path)
-    parser.add_argument("--known-hosts", type=Path)
-    options = parser.parse_args()
-    node = read_nodes(options.nodes)[0] if options.nodes else Node("This Computer")
-    access = None
-    if not node.is_local:
-        from engine.known_hosts import KnownHosts
-        from engine.ssh import Access
-
-        access = Access(KnownHosts([], options.known_hosts), {})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         blend = support.make_scene(folder / "scene.blend", width=512, height=512)
-        overheads = kept(node, blend, folder, access)
-        print(f"{node.name}: 64 tiles of 64x64 px, a kept Blender")
-        print(f"  overhead per tile: median {1000 * statistics.median(overheads):.1f} ms,")
-        print(f"  largest {1000 * max(overheads):.1f} ms")
+        show("This Computer", kept(Node("This Computer"), blend, folder / "local", None))
+        python = os.environ.get("BPY_PYTHON")
+        with Sshd(folder / "sshd", environment={"BPY_PYTHON": python} if python else {}) as sshd:
+            node = sshd.node("SSH node", blender=str(support.BLENDER))
+            show("one SSH node", kept(node, blend, folder / "ssh", sshd.access()))
         seconds = fresh(blend, folder)
         print("a fresh Blender for each tile, on this computer")
         print(f"  whole time per tile: median {1000 * statistics.median(seconds):.0f} ms")
 
 
-def kept(node: Node, blend: Path, folder: Path, access: object) -> list[float]:
+def show(where: str, overheads: list[float]) -> None:
+    milliseconds = [1000 * seconds for seconds in overheads]
+    print(f"{where}: 64 tiles of 64x64 px, a kept Blender")
+    print(f"  overhead per tile: median {statistics.median(milliseconds):.1f} ms, most {max(milliseconds):.1f} ms")
+
+
+def kept(node: Node, blend: Path, folder: Path, access: Access | None) -> list[float]:
     """Seconds of overhead of each tile but the first, in which the scene is built.
 
     Two tiles are at the node at a time, so a tile's turn begins when it was sent or when the
@@ -76,15 +73,9 @@ def kept(node: Node, blend: Path, folder: Path, access: object) -> list[float]:
     job = dataclasses.replace(
         support.job_for(blend, support.blender_version(), width=512, height=512), tile_size=64
     )
-    store = JobStore.create(folder / "job", job)
+    store = JobStore.create(folder, job)
     shutil.copy(blend, store.snapshot)
-    session = RenderSession(
-        job,
-        [node],
-        store,
-        access=access,  # type: ignore[arg-type] # engine.ssh may be absent
-        local_blender=[str(support.BLENDER)],
-    )
+    session = RenderSession(job, [node], store, access=access, local_blender=[str(support.BLENDER)])
     session.start()
     started: dict[int, float] = {}
     overheads = []

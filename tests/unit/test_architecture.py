@@ -58,7 +58,9 @@ def test_imports_run_one_way(path: Path) -> None:
                 assert target[0] not in ROOMS, f"{where}: an extension imports its own parts relatively"
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.is_relative_to(ROOT / "engine")], ids=relative)
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if path.is_relative_to(ROOT / "engine")], ids=relative
+)
 def test_engine_is_free_of_blender(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     is_worker = "worker" in path.relative_to(ROOT).parts
