@@ -1,0 +1,1 @@
+"""The distributed renderer. Never imports bpy, ui or operators; runs under plain Python."""

@@ -15,7 +15,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ VERSION, LONG_NAMES = 2, 0x400
 HALF, FLOAT = 1, 2
 NO_COMPRESSION, ZIPS, ZIP = 0, 2, 3
 ROWS_PER_BLOCK = {NO_COMPRESSION: 1, ZIPS: 1, ZIP: 16}
-NUMPY_TYPES = {HALF: np.dtype("<f2"), FLOAT: np.dtype("<f4")}
+NUMPY_TYPES: dict[int, np.dtype[Any]] = {HALF: np.dtype("<f2"), FLOAT: np.dtype("<f4")}
 ZLIB_LEVEL = 4
 """Blender's own default for ZIP."""
 LARGEST_RATIO = 1032
@@ -150,7 +150,9 @@ class Writer:
     A context manager; the file is in its place, whole, only after a clean end.
     """
 
-    def __init__(self, path: Path, width: int, height: int, channels: Mapping[str, int], like: Header) -> None:
+    def __init__(
+        self, path: Path, width: int, height: int, channels: Mapping[str, int], like: Header
+    ) -> None:
         """`channels` maps names to HALF or FLOAT; other attributes are taken from `like`."""
         self._path = path
         self._partial = path.with_suffix(".part")
@@ -160,7 +162,9 @@ class Writer:
         self._row = 0
         self._offsets: list[int] = []
         self._file: IO[bytes] = self._partial.open("wb")
-        self._file.write(struct.pack("<iI", MAGIC, VERSION | LONG_NAMES) + _header(width, height, channels, like))
+        self._file.write(
+            struct.pack("<iI", MAGIC, VERSION | LONG_NAMES) + _header(width, height, channels, like)
+        )
         self._table = self._file.tell()
         self._file.write(bytes(8 * -(-height // ROWS_PER_BLOCK[ZIP])))
 

@@ -34,12 +34,7 @@ class Rect:
         return self.width * self.height
 
     def contains(self, other: Rect) -> bool:
-        return (
-            self.x <= other.x
-            and self.y <= other.y
-            and other.right <= self.right
-            and other.top <= self.top
-        )
+        return self.x <= other.x and self.y <= other.y and other.right <= self.right and other.top <= self.top
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import fnmatch
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +68,12 @@ class KnownHosts:
             return Verdict.KNOWN
         if plain:
             return Verdict.CHANGED
-        # Like ssh: a record of the host without its port vouches for a key, but accuses none.
-        if port != 22 and self.check(host, 22, key_type, key_base64) is Verdict.KNOWN:
-            return Verdict.KNOWN
+        # Like ssh: a record of the host without its port vouches for a key or revokes it, but
+        # another key there accuses none.
+        if port != 22:
+            portless = self.check(host, 22, key_type, key_base64)
+            if portless is not Verdict.CHANGED:
+                return portless
         return Verdict.UNKNOWN
 
     def key_types(self, host: str, port: int) -> list[str]:
@@ -110,18 +114,34 @@ def _read(path: Path) -> Iterator[_Line]:
         data = path.read_bytes()
     except OSError:  # No such file, which is usual; or not ours to read, which ssh ignores too.
         return
-    for raw in data.removeprefix(b"\xef\xbb\xbf").decode("latin-1").splitlines():
-        words = raw.split()
+    # Lines end at a newline and words at blanks and tabs, nowhere else: what a comment holds must
+    # never become a record, as it would where str.splitlines() ends a line at any odd character.
+    for raw in data.removeprefix(b"\xef\xbb\xbf").decode("latin-1").split("\n"):
+        words = [word for word in re.split("[ \t]+", raw.rstrip("\r")) if word]
         marker = words.pop(0).lower() if words and words[0].startswith("@") else ""
         if len(words) < 3 or words[0].startswith("#"):
             continue
         try:
             key = base64.b64decode(words[2], validate=True)
-        except binascii.Error:
+        except ValueError:
+            continue
+        if base64.b64encode(key).decode() != words[2]:  # Other padding: no key to ssh either.
             continue
         # The key repeats its type at its beginning; where it does not, it is no key.
-        if key[4 : 4 + int.from_bytes(key[:4], "big")] == words[1].encode("latin-1"):
+        if _fields(key)[:1] == [words[1].encode("latin-1")]:
             yield _Line(marker, words[0], words[1], key)
+
+
+def _fields(key: bytes) -> list[bytes]:
+    """The strings a key is made of, each behind its length; none if one is cut off."""
+    fields = []
+    while key:
+        end = 4 + int.from_bytes(key[:4], "big")
+        if len(key) < end:
+            return []
+        fields.append(key[4:end])
+        key = key[end:]
+    return fields
 
 
 def _matches_hash(field: str, name: str) -> bool:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import queue
 import random
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from . import exr
 from .bootstrap import BLENDER_ARGUMENTS, remote_command
@@ -409,13 +410,13 @@ class NodeLife:
 
 
 def _has_nan(plane: Any) -> bool:
-    return bool((plane != plane).any())
+    return bool(np.isnan(plane).any())
 
 
 def _put(link: WorkerLink, file: SceneFile) -> None:
     """Send one file in pieces. A file that went missing is the scene's problem, not the node's."""
     try:
-        with open(file.source, "rb") as handle:
+        with Path(file.source).open("rb") as handle:
             size = handle.seek(0, 2)
             handle.seek(0)
             offset = 0

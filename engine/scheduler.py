@@ -335,9 +335,7 @@ class Scheduler:
         node.resting_until = now + rest
         commands.append(SetAside(node.name, rest, reason))
 
-    def _leave(
-        self, node: _Node, reason: str, is_final: bool, now: float, commands: list[Command]
-    ) -> None:
+    def _leave(self, node: _Node, reason: str, is_final: bool, now: float, commands: list[Command]) -> None:
         node.is_here = False
         node.is_gone = node.is_gone or is_final
         if node.leases:

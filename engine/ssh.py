@@ -6,6 +6,7 @@ no proof of identity ever reaches a host that is not trusted.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import getpass
 import logging
@@ -13,35 +14,27 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import paramiko
 
-from .job import (
-    ConnectError,
-    HostKeyChanged,
-    HostKeyUnknown,
-    HostNotFound,
-    LoginRefused,
-    Node,
-    NodeError,
-    PassphraseNeeded,
-)
-from .known_hosts import KnownHosts, Verdict, fingerprint
+from .job import ConnectError, LoginRefused, Node, NodeError, PassphraseNeeded
+from .known_hosts import KnownHosts, fingerprint
+from .tcp import reach
 from .transport import STDERR_TAIL_BYTES
+from .trust import judge
 
-CONNECT_S = 10.0
-"""Per address."""
 HANDSHAKE_S = 15.0
 LOGIN_S = 30.0
-"""An agent may have to ask its owner."""
-DEAD_PEER_S = 12
+"""For all keys together; an agent may have to ask its owner."""
+AGENT_S = 10.0
 WINDOW_BYTES = 16 << 20
 """At 100 ms round trip the default window of 2 MiB holds a download to 17 MiB/s, this one
 to 98 (measured)."""
 PIECE_BYTES = 64 * 1024
+RUN_BYTES = 1 << 20
 DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 MOST_KEYS = 12
 
@@ -58,24 +51,38 @@ class Access:
     """Key file -> passphrase."""
 
 
+class _Transport(paramiko.Transport):  # type: ignore[misc] # paramiko has no types
+    """Remembers why the server hung up, which paramiko only logs."""
+
+    reason = ""
+
+    def _parse_disconnect(self, m: paramiko.Message) -> None:
+        m.get_int()
+        self.reason = m.get_text()
+
+
 class SshConnection:
-    """One connection to a node."""
+    """One connection to a node, made once; after `close` it stays closed."""
 
     def __init__(self, node: Node, access: Access) -> None:
-        self._node = node
+        self.node = node
         self._access = access
-        self._transport: paramiko.Transport | None = None
+        self._transport: _Transport | None = None
         self._socket: socket.socket | None = None
+        self._is_closed = False
 
     def connect(self) -> None:
         """Connect and log in. Raises a NodeError that says what to do; bounded in time."""
         try:
-            self._socket = self._reach()
+            self._refuse_if_closed()
+            self._socket = reach(self.node.host, self.node.port, lambda: self._is_closed)
+            self._refuse_if_closed()
             self._transport = self._shake_hands(self._socket)
+            self._refuse_if_closed()
             self._judge_host_key(self._transport)
-            self._log_in(self._transport)
+            _log_in(self._transport, self.node, self._access.passphrases)
         except NodeError as error:
-            error.node = self._node.name
+            error.node = self.node.name
             self.close()
             raise
 
@@ -86,21 +93,30 @@ class SshConnection:
     def run(self, command: str, timeout: float) -> tuple[int, str, str]:
         """Run a small command to its end: exit status, stdout, stderr."""
         channel = self._session(command)
+        deadline = time.monotonic() + timeout
         try:
-            channel.settimeout(timeout)
             channel.shutdown_write()
-            output = b"".join(iter(lambda: channel.recv(65536), b""))
-            errors = b"".join(iter(lambda: channel.recv_stderr(65536), b""))
-            channel.status_event.wait(timeout)
-            status = channel.exit_status
-            return status, output.decode(errors="replace"), errors.decode(errors="replace")
-        except (OSError, paramiko.SSHException):
-            raise ConnectError(f"A command on the node did not end within {timeout:.0f} s.") from None
+            output = self._read_all(channel, channel.recv, deadline)
+            errors = self._read_all(channel, channel.recv_stderr, deadline)
+            if not channel.status_event.wait(deadline - time.monotonic()):
+                raise TimeoutError
+            if channel.exit_status == -1 and self._is_broken():
+                raise EOFError("closed by the server")
+            return channel.exit_status, output, errors
+        except TimeoutError:
+            raise ConnectError(
+                f"A command on the node did not end within {timeout:.0f} s.",
+                "Does its login shell wait for something?",
+                self.node.name,
+            ) from None
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise ConnectError(f"The connection broke ({error}).", node=self.node.name) from None
         finally:
             channel.close()
 
     def close(self) -> None:
-        """Close at once, whether or not anybody is at the other end."""
+        """Close at once, whether or not anybody is at the other end. From any thread."""
+        self._is_closed = True
         transport, self._transport = self._transport, None
         # First the socket: closing the transport waits for a thread that may be writing to it.
         if self._socket is not None:
@@ -110,56 +126,51 @@ class SshConnection:
         if transport is not None:
             threading.Thread(target=transport.close, name="dc-ssh-close", daemon=True).start()
 
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise ConnectError("The connection is closed.", node=self.node.name)
+
+    def _is_broken(self) -> bool:
+        return self._transport is None or not self._transport.is_active()
+
     def _session(self, command: str) -> paramiko.Channel:
-        if self._transport is None:
-            raise ConnectError("The connection is closed.")
+        transport = self._transport
+        if transport is None:
+            raise ConnectError("The connection is closed.", node=self.node.name)
         try:
-            channel = self._transport.open_session(window_size=WINDOW_BYTES, timeout=HANDSHAKE_S)
+            channel = transport.open_session(window_size=WINDOW_BYTES, timeout=HANDSHAKE_S)
             channel.exec_command(command)
             return channel
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise ConnectError(
-                f"The SSH server opened no session ({error}).", "Its MaxSessions may be reached."
+                f"The SSH server opened no session ({error}).",
+                "Its MaxSessions may be reached.",
+                self.node.name,
             ) from None
 
-    def _reach(self) -> socket.socket:
-        host, port = self._node.host, self._node.port
-        try:
-            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError) as error:
-            raise HostNotFound(
-                f"There is no host named {host!r} ({error}).", "Check the spelling and the network."
-            ) from None
-        last: OSError | None = None
-        for family, kind, protocol, _, address in addresses:
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.settimeout(CONNECT_S)
-                sock.connect(address)
-                _notice_dead_peers(sock)
-                return sock
-            except OSError as error:
-                sock.close()
-                last = error
-        if isinstance(last, ConnectionRefusedError):
-            raise ConnectError(
-                f"{host} refused the connection to port {port}.",
-                "Is the SSH server running there, and is this its port?",
-            )
-        if isinstance(last, TimeoutError):
-            raise ConnectError(
-                f"{host} did not answer on port {port} within {CONNECT_S:.0f} s.",
-                "Is it switched on, and does a firewall let SSH through?",
-            )
-        raise ConnectError(f"{host} port {port} cannot be reached ({last}).", "Check the network.")
+    def _read_all(self, channel: paramiko.Channel, receive: Callable[[int], bytes], deadline: float) -> str:
+        data = bytearray()
+        while (left := deadline - time.monotonic()) > 0:
+            channel.settimeout(left)
+            piece = receive(PIECE_BYTES)
+            if not piece:
+                return data.decode(errors="replace")
+            data += piece
+            if len(data) > RUN_BYTES:
+                raise ConnectError(
+                    "The node answers a short question with more than 1 MiB.",
+                    "Look at what its login shell prints.",
+                    self.node.name,
+                )
+        raise TimeoutError
 
-    def _shake_hands(self, sock: socket.socket) -> paramiko.Transport:
+    def _shake_hands(self, sock: socket.socket) -> _Transport:
         try:
-            transport = paramiko.Transport(sock, default_window_size=WINDOW_BYTES)
+            transport = _Transport(sock, default_window_size=WINDOW_BYTES)
             transport.banner_timeout = HANDSHAKE_S
             transport.handshake_timeout = HANDSHAKE_S
             transport.auth_timeout = LOGIN_S
-            _prefer(transport, self._access.known_hosts.key_types(self._node.host, self._node.port))
+            _prefer(transport, self._access.known_hosts.key_types(self.node.host, self.node.port))
             transport.start_client(timeout=HANDSHAKE_S)
             # start_client returns all the same when its time is over.
             if not transport.initial_kex_done:
@@ -167,114 +178,170 @@ class SshConnection:
             return transport
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise ConnectError(
-                f"What answers on port {self._node.port} does not speak SSH as it should"
+                f"What answers on port {self.node.port} does not speak SSH as it should"
                 f" ({str(error) or 'it closed the connection'}).",
-                "Is this the port of an SSH server?",
+                "Is this the port of an SSH server? It also hangs up when too many log in at once.",
             ) from None
 
-    def _judge_host_key(self, transport: paramiko.Transport) -> None:
-        key = transport.get_remote_server_key()
-        host, port, records = self._node.host, self._node.port, self._access.known_hosts
-        print_ = fingerprint(key.get_base64())
-        verdict = records.check(host, port, key.get_name(), key.get_base64())
-        if verdict is Verdict.UNKNOWN:
-            user = f"{self._node.user}@" if self._node.user else ""
-            raise HostKeyUnknown(
-                f"The host key of {host} is not known yet: {key.get_name()} {print_}.",
-                f"If that is its fingerprint, trust it by running:"
-                f" ssh -p {port} -o UserKnownHostsFile={records.own} {user}{host} exit",
-                self._node.name,
-                host=host,
-                port=port,
-                key=f"{key.get_name()} {key.get_base64()}",
-                fingerprint=print_,
-            )
-        if verdict is Verdict.REVOKED:
-            raise HostKeyChanged(
-                f"The host key of {host} ({print_}) is marked as revoked.",
-                "Do not use this host before its administrator has given it a new key.",
-            )
-        if verdict is Verdict.CHANGED:
-            raise HostKeyChanged(
-                f"The host key of {host} has changed: it now shows {key.get_name()} {print_}.",
-                "Somebody may be in between. If the machine was set up anew, remove its old key:"
-                f' ssh-keygen -R "{host if port == 22 else f"[{host}]:{port}"}" (add -f {records.own}'
-                " for a key that was accepted in Blender).",
-            )
-
-    def _log_in(self, transport: paramiko.Transport) -> None:
-        user = self._node.user or getpass.getuser()
-        locked: PassphraseNeeded | None = None
-        tried = 0
+    def _judge_host_key(self, transport: _Transport) -> None:
         try:
-            for key in self._keys():
-                if isinstance(key, PassphraseNeeded):
-                    locked = locked or key
-                    continue
-                tried += 1
-                with contextlib.suppress(paramiko.AuthenticationException):
-                    # A server may ask for more than a key; what it asks is left unanswered.
-                    if not transport.auth_publickey(user, key):
-                        return
-                if not transport.is_active() or tried >= MOST_KEYS:
-                    break
-        except NodeError:
-            raise
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            if transport.is_active():
-                raise ConnectError(f"The login broke off ({error}).", "Is the server overloaded?") from None
-        if transport.is_authenticated():
-            return
-        if locked is not None:
-            raise locked
-        if not transport.is_active() and tried:
-            raise LoginRefused(
-                f"The server closed the connection after {tried} keys; it wants the right one sooner.",
-                "Set the node's key file, which is offered first.",
-            )
-        raise LoginRefused(
-            f"{user}@{self._node.host} accepts none of the {tried} keys that could be offered."
-            if tried
-            else f"There is no key to log in to {user}@{self._node.host} with.",
-            "Set the node's user and key file; the public key belongs into ~/.ssh/authorized_keys there.",
-        )
+            key = transport.get_remote_server_key()
+        except paramiko.SSHException as error:
+            raise ConnectError(f"The connection broke before the login ({error}).") from None
+        judge(self.node, self._access.known_hosts, key.get_name(), key.get_base64())
 
-    def _keys(self) -> Iterator[paramiko.PKey | PassphraseNeeded]:
-        """Keys in the order to offer them: the node's own, the agent's, the usual files."""
-        own = Path(self._node.key_file).expanduser() if self._node.key_file else None
-        if own is not None:
-            key = self._load(own)
+
+def _log_in(transport: _Transport, node: Node, passphrases: dict[str, str]) -> None:
+    user = node.user or getpass.getuser()
+    deadline = time.monotonic() + LOGIN_S
+    locked: PassphraseNeeded | None = None
+    offered: list[bytes] = []
+    with contextlib.closing(_keys(node, passphrases)) as keys:
+        for key in keys:
             if isinstance(key, PassphraseNeeded):
-                raise key
-            yield key
-        with contextlib.closing(paramiko.Agent()) as agent:
-            yield from agent.get_keys()
-        for name in DEFAULT_KEYS:
-            path = Path("~/.ssh", name).expanduser()
-            if path.is_file() and path != own:
-                with contextlib.suppress(LoginRefused):
-                    yield self._load(path)
+                locked = locked or key
+                continue
+            # A key that the agent holds as well must not spend one of the server's MaxAuthTries.
+            if key.asbytes() in offered:
+                continue
+            if len(offered) == MOST_KEYS:
+                break
+            offered.append(key.asbytes())
+            if _is_let_in(transport, user, key, len(offered)):
+                return
+            if time.monotonic() > deadline:
+                raise ConnectError(
+                    f"The login was not answered within {LOGIN_S:.0f} s.",
+                    "Does your SSH agent wait for a confirmation, or is the server overloaded?",
+                )
+    if locked is not None:
+        raise locked
+    count = f"{len(offered)} keys" if len(offered) != 1 else "one key"
+    raise LoginRefused(
+        f"{user}@{node.host} does not accept the {count} that could be offered."
+        if offered
+        else f"There is no key to log in to {user}@{node.host} with.",
+        "Set the node's user and key file; the public key belongs into ~/.ssh/authorized_keys there.",
+    )
 
-    def _load(self, path: Path) -> paramiko.PKey | PassphraseNeeded:
-        passphrase = self._access.passphrases.get(str(path))
-        try:
-            return paramiko.PKey.from_path(path, passphrase.encode() if passphrase else None)
-        except OSError as error:
+
+def _is_let_in(transport: _Transport, user: str, key: paramiko.PKey, count: int) -> bool:
+    try:
+        # A server may ask for more than a key; what it asks is left unanswered.
+        return not transport.auth_publickey(user, key)
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        if transport.is_active():
+            return False
+        if "too many authentication failures" in transport.reason.lower():
             raise LoginRefused(
-                f"The key file {path} cannot be read ({error.strerror}).", "Check the node's key file."
+                f"The server closed the connection after {count} keys that it does not accept.",
+                "Set the node's key file, which is offered first; the server's MaxAuthTries is the limit.",
             ) from None
-        except (paramiko.PasswordRequiredException, TypeError):
-            words = f"The key file {path} is locked."
-        except (paramiko.SSHException, ValueError) as error:
-            if passphrase is None or not _is_locked(path):
-                raise LoginRefused(
-                    f"The key file {path} is not a private key that can be used ({error}).",
-                    "Check the node's key file; it is the one without .pub.",
-                ) from None
-            words = f"The passphrase for {path} is wrong."
-        return PassphraseNeeded(
-            words, "Enter its passphrase, or add the key to your SSH agent.", self._node.name, key_file=str(path)
+        if "signing" in str(error):
+            raise LoginRefused(
+                f"Your SSH agent did not sign with the key {key.get_name()} {fingerprint(key.get_base64())}.",
+                "Was it declined? Log in with another key by setting the node's key file.",
+            ) from None
+        raise ConnectError(f"The connection broke during the login ({error}).") from None
+
+
+def _keys(node: Node, passphrases: dict[str, str]) -> Generator[paramiko.PKey | PassphraseNeeded]:
+    """Keys in the order to offer them: the node's own, the agent's, the usual files."""
+    own = Path(node.key_file).expanduser() if node.key_file else None
+    locked: PassphraseNeeded | None = None
+    if own is not None:
+        key = _load(own, passphrases)
+        if isinstance(key, PassphraseNeeded):
+            locked = key
+        else:
+            yield key
+    try:
+        agent = _agent()
+    except ConnectError as error:
+        raise locked or error from None
+    try:
+        held = list(agent.get_keys()) if agent is not None else []
+        if own is not None and locked is not None:
+            # The agent may hold the locked key, unlocked: its public half tells.
+            twins = [key for key in held if key.asbytes() == _public_half(own)]
+            if not twins:
+                raise locked
+            yield from twins
+        yield from held
+    finally:
+        if agent is not None:
+            agent.close()
+    for name in DEFAULT_KEYS:
+        path = Path("~/.ssh", name).expanduser()
+        if path.is_file() and path != own:
+            with contextlib.suppress(LoginRefused):
+                yield _load(path, passphrases)
+
+
+def _agent() -> paramiko.Agent | None:
+    """The SSH agent with its list of keys. One that is broken counts as none."""
+    found: list[paramiko.Agent] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError, EOFError, ValueError, paramiko.SSHException):
+            found.append(paramiko.Agent())
+
+    # paramiko waits for an agent without end.
+    thread = threading.Thread(target=ask, name="dc-ssh-agent", daemon=True)
+    thread.start()
+    thread.join(AGENT_S)
+    if thread.is_alive():
+        raise ConnectError(
+            f"The SSH agent on this computer did not answer within {AGENT_S:.0f} s.",
+            "Unlock or restart it, or set the node's key file.",
         )
+    return found[0] if found else None
+
+
+def _public_half(path: Path) -> bytes:
+    """The public key beside a private one, b"" if there is none."""
+    try:
+        return base64.b64decode(Path(f"{path}.pub").read_bytes().split()[1])
+    except (OSError, ValueError, IndexError):
+        return b""
+
+
+def _load(path: Path, passphrases: dict[str, str]) -> paramiko.PKey | PassphraseNeeded:
+    """Read a private key. Raise LoginRefused where `path` is none."""
+    passphrase = passphrases.get(str(path))
+    try:
+        # A passphrase for a key without one is an error to paramiko.
+        return paramiko.PKey.from_path(path, passphrase.encode() if passphrase and _is_locked(path) else None)
+    except OSError as error:
+        raise LoginRefused(
+            f"The key file {path} cannot be read ({error.strerror}).", "Check the node's key file."
+        ) from None
+    except (paramiko.PasswordRequiredException, TypeError):
+        words = f"The key file {path} is locked."
+    except (paramiko.SSHException, ValueError) as error:
+        if passphrase is None or not _is_locked(path):
+            raise LoginRefused(
+                f"The key file {path} is not a private key that can be used ({error}).",
+                "Check the node's key file; it is the one without .pub.",
+            ) from None
+        words = f"The passphrase for {path} is wrong."
+    return PassphraseNeeded(
+        words,
+        "Enter its passphrase, or add the key to your SSH agent (its .pub file must be beside it).",
+        "",
+        key_file=str(path),
+    )
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether the key cannot be read without a passphrase."""
+    try:
+        paramiko.PKey.from_path(path)
+    except (paramiko.PasswordRequiredException, TypeError):
+        return True
+    except (OSError, ValueError, paramiko.SSHException):
+        return False
+    return False
 
 
 class SshChannel:
@@ -290,13 +357,14 @@ class SshChannel:
 
     def _drain_stderr(self) -> None:
         with contextlib.suppress(OSError, paramiko.SSHException):
-            while data := self._channel.recv_stderr(65536):
+            while data := self._channel.recv_stderr(PIECE_BYTES):
                 self._stderr += data
                 del self._stderr[:-STDERR_TAIL_BYTES]
 
     def read(self, size: int) -> bytes:
         try:
-            return self._channel.recv(size)
+            data: bytes = self._channel.recv(size)
+            return data
         except (OSError, paramiko.SSHException):
             return b""
 
@@ -307,7 +375,9 @@ class SshChannel:
             for start in range(0, len(view), PIECE_BYTES):
                 self._channel.sendall(bytes(view[start : start + PIECE_BYTES]))
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise ConnectError(f"the connection broke ({str(error) or 'closed'}).") from None
+            raise ConnectError(
+                f"the connection broke ({str(error) or 'closed'}).", node=self._connection.node.name
+            ) from None
 
     def stderr_tail(self) -> str:
         if self._channel.closed or self._channel.exit_status_ready():
@@ -316,12 +386,9 @@ class SshChannel:
 
     def exit_status(self, timeout: float) -> int | None:
         """paramiko gives -1 for a command that a signal ended, and for a broken connection."""
-        deadline = time.monotonic() + timeout
-        while not self._channel.exit_status_ready():
-            if time.monotonic() > deadline:
-                return None
-            time.sleep(0.02)
-        status = self._channel.recv_exit_status()
+        if not self._channel.status_event.wait(timeout):
+            return None
+        status: int = self._channel.exit_status
         transport = self._channel.get_transport()
         return None if status == -1 and (transport is None or not transport.is_active()) else status
 
@@ -331,23 +398,7 @@ class SshChannel:
         self._connection.close()
 
 
-def _notice_dead_peers(sock: socket.socket) -> None:
-    """Let the kernel report a peer that is gone; the heartbeats do so on every system as well."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", 4),
-        ("TCP_KEEPALIVE", 4),  # macOS
-        ("TCP_KEEPINTVL", 3),
-        ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", DEAD_PEER_S * 1000),
-    ):
-        if hasattr(socket, name):
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def _prefer(transport: paramiko.Transport, types: list[str]) -> None:
+def _prefer(transport: _Transport, types: list[str]) -> None:
     """Ask for a host key of a type that is on record, so that it can be compared."""
     if not types:
         return
@@ -358,18 +409,10 @@ def _prefer(transport: paramiko.Transport, types: list[str]) -> None:
     options.key_types = [*known, *(name for name in options.key_types if name not in known)]
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether the key cannot be read without a passphrase."""
-    try:
-        paramiko.PKey.from_path(path)
-    except (paramiko.PasswordRequiredException, TypeError):
-        return True
-    except (OSError, ValueError, paramiko.SSHException):
-        return False
-    return False
-
-
 def usual_known_hosts() -> list[Path]:
     """The files in which this user's ssh looks."""
-    system = Path(os.environ.get("PROGRAMDATA", "C:/ProgramData"), "ssh") if os.name == "nt" else Path("/etc/ssh")
-    return [Path("~/.ssh/known_hosts").expanduser(), Path("~/.ssh/known_hosts2").expanduser(), system / "ssh_known_hosts"]
+    personal = Path("~/.ssh").expanduser()
+    system = Path("/etc/ssh")
+    if os.name == "nt":
+        system = Path(os.environ.get("PROGRAMDATA", "C:/ProgramData"), "ssh")
+    return [personal / "known_hosts", personal / "known_hosts2", system / "ssh_known_hosts"]

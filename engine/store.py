@@ -1,10 +1,10 @@
 """The job folder: the snapshot, finished tiles and a journal. A render that stopped goes on from it.
 
-    job.json        what was asked for
-    scene.blend     the snapshot
-    tiles/00007.exr one file per finished tile, moved into place whole
-    journal.jsonl   one line per event; a tile counts when its line is there and its file agrees
-    frame.exr       the merged frame, last of all
+job.json        what was asked for
+scene.blend     the snapshot
+tiles/00007.exr one file per finished tile, moved into place whole
+journal.jsonl   one line per event; a tile counts when its line is there and its file agrees
+frame.exr       the merged frame, last of all
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _write_whole(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -57,10 +58,9 @@ class LocalChannel:
                 f"Blender could not be started: {error}.", "Check the path of Blender."
             ) from None
         if os.name != "nt":
-            try:
+            # It may have ended already, which the reader will notice and report.
+            with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, self._process.pid, BELOW_NORMAL_NICE)
-            except OSError:
-                pass  # It ended already, which the reader will notice and report.
         self._stderr = bytearray()
         self._drain = threading.Thread(target=self._drain_stderr, name="dc-stderr", daemon=True)
         self._drain.start()
@@ -103,10 +103,8 @@ class LocalChannel:
     def close(self) -> None:
         """The worker ends by itself, cleaning up, when its stdin does; if not, it is killed."""
         if self._process.stdin is not None:
-            try:
+            with contextlib.suppress(OSError):  # It was gone already.
                 self._process.stdin.close()
-            except OSError:
-                pass  # It was gone already.
         if self.exit_status(ENDING_S) is None:
             self._kill()
 
@@ -114,10 +112,9 @@ class LocalChannel:
         if os.name == "nt":
             self._process.kill()
             return
-        try:  # The whole group: a launcher may stand between us and Blender.
+        # The whole group: a launcher may stand between us and Blender. It may be gone by now.
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # It ended in this very moment.
 
 
 def _windows_flags() -> int:

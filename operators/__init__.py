@@ -2,7 +2,7 @@
 
 import bpy
 
-from . import addon, cli, handlers, nodes, questions, render, running
+from . import addon, cli, handlers, keymap, nodes, questions, render, running
 
 CLASSES = (
     nodes.DISTRIBUTED_CYCLES_OT_node_add,
@@ -22,6 +22,7 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     handlers.register()
+    keymap.register()
     cli.register()
     nodes.ensure_this_computer()
 
@@ -29,6 +30,7 @@ def register() -> None:
 def unregister() -> None:
     running.stop()
     cli.unregister()
+    keymap.unregister()
     handlers.unregister()
     addon.forget_secrets()
     for cls in reversed(CLASSES):

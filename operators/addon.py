@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 PACKAGE = (__package__ or "").rpartition(".")[0]
 """The name under which Blender knows the extension."""
 
-_access: Access | None = None
+
+class _Secrets:
+    access: Access | None = None
 
 
 def preferences() -> Any | None:
@@ -44,8 +46,7 @@ def access() -> Access:
 
     Raises EngineError where the extension was installed without its wheels.
     """
-    global _access
-    if _access is None:
+    if _Secrets.access is None:
         # paramiko takes a moment to import, and a render on this computer never needs it.
         try:
             from ..engine.known_hosts import KnownHosts
@@ -55,8 +56,8 @@ def access() -> Access:
                 f"SSH is not available in this Blender ({error}).",
                 "Install the extension's zip for this platform and this version of Blender.",
             ) from None
-        _access = Access(KnownHosts(usual_known_hosts(), user_folder() / "known_hosts"))
-    return _access
+        _Secrets.access = Access(KnownHosts(usual_known_hosts(), user_folder() / "known_hosts"))
+    return _Secrets.access
 
 
 def access_for(nodes: list[Node]) -> Access | None:
@@ -66,5 +67,4 @@ def access_for(nodes: list[Node]) -> Access | None:
 
 def forget_secrets() -> None:
     """Drop the passphrases that were entered."""
-    global _access
-    _access = None
+    _Secrets.access = None

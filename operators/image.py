@@ -1,6 +1,8 @@
-"""The picture while it fills: an Image datablock, shown in an Image Editor."""
+"""The picture while it renders: an Image datablock that fills with tiles, shown in an Image Editor."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import bpy
 
@@ -9,64 +11,82 @@ from ..engine.framebuffer import Framebuffer
 NAME = "Distributed Render"
 
 
-def flush(framebuffer: Framebuffer) -> None:
-    """Copy the whole framebuffer into the Image; 19 ms for a 4K frame, so at most once a tick."""
-    image = ensure(framebuffer)
-    image.pixels.foreach_set(framebuffer.pixels.ravel())
-    image.update()
-    tag_redraw()
-
-
-def ensure(framebuffer: Framebuffer) -> bpy.types.Image:
-    """The Image, of the right size. An undo by the user may have taken it away."""
-    size = (framebuffer.width, framebuffer.height)
-    image = bpy.data.images.get(NAME)
-    if image is not None and (image.source != "GENERATED" or not image.is_float):
-        bpy.data.images.remove(image)
-        image = None
-    if image is None:
-        image = bpy.data.images.new(NAME, *size, alpha=True, float_buffer=True)
-        # Scene linear as it comes from Cycles; shown through the scene's view transform.
-        image.colorspace_settings.name = _scene_linear()
-        image.use_view_as_render = True
-        image.alpha_mode = "PREMUL"
-    elif tuple(image.size) != size:
-        image.scale(*size)
+def prepare(width: int, height: int) -> bpy.types.Image:
+    """The Image, empty and of this size. Whatever showed the last one shows this one."""
+    last = bpy.data.images.get(NAME)
+    # The last one was saved to a file, from which Blender would read it again at its next chance.
+    image = bpy.data.images.new(NAME, width, height, alpha=True, float_buffer=True)
+    if last is not None:
+        last.user_remap(image)
+        bpy.data.images.remove(last)
+        image.name = NAME
+    # The framebuffer holds what Cycles computed: linear, with premultiplied alpha.
+    image.colorspace_settings.name = _working_space()
+    image.alpha_mode = "PREMUL"
+    # Shown through the scene's view transform, as a Render Result is.
+    image.use_view_as_render = True
     return image
 
 
-def _scene_linear() -> str:
-    """The working space's name in this Blender's colour configuration."""
-    names = bpy.types.ColorManagedInputColorspaceSettings.bl_rna.properties["name"].enum_items.keys()
-    return next(name for name in ("Linear Rec.709", "Linear", "scene_linear", *names) if name in names)
+def _working_space() -> str:
+    if hasattr(bpy.data, "colorspace"):  # Blender 5.0 and later: each file has its own
+        return bpy.data.colorspace.working_space
+    return "Linear Rec.709"
 
 
-def show(context: bpy.types.Context, image: bpy.types.Image) -> None:
-    """Show `image` in an Image Editor: one that is open, else a new window, as F12 does."""
-    for area in _image_editors():
-        if area.spaces.active.mode == "VIEW":
-            area.spaces.active.image = image
-            area.tag_redraw()
-            return
-    if context.window is None or bpy.app.background:
+def flush(framebuffer: Framebuffer) -> None:
+    """Bring the whole framebuffer into the Image. Costs about 20 ms for 4K; at most once a tick."""
+    image = bpy.data.images.get(NAME)
+    # The user may have removed it, or scaled it, at any time.
+    if image is None or tuple(image.size) != (framebuffer.width, framebuffer.height) or not image.is_float:
+        image = prepare(framebuffer.width, framebuffer.height)
+    image.pixels.foreach_set(framebuffer.pixels.reshape(-1))
+    image.update()
+
+
+def keep(folder: Path) -> None:
+    """Save the Image into the job folder, so that Blender does not ask about it when it quits."""
+    image = bpy.data.images.get(NAME)
+    if image is None:
         return
-    before = set(context.window_manager.windows)
-    bpy.ops.wm.window_new()
-    for window in set(context.window_manager.windows) - before:
-        area = max(window.screen.areas, key=lambda area: area.width * area.height)
-        area.type = "IMAGE_EDITOR"
-        area.spaces.active.image = image
+    image.filepath_raw = str(folder / "picture.exr")
+    image.file_format = "OPEN_EXR"
+    image.save()
+    (folder / "picture.exr").chmod(0o600)
 
 
-def tag_redraw() -> None:
-    for area in _image_editors():
-        area.tag_redraw()
+def show() -> None:
+    """Show the Image where the user's preferences want renders to be shown."""
+    image = bpy.data.images[NAME]
+    if _show_in_editor(image) or bpy.app.background:
+        return
+    # Blender's own View Render opens a window or an editor, as the preference says.
+    before = _editors()
+    if "FINISHED" in bpy.ops.render.view_show("INVOKE_DEFAULT"):
+        opened = [space for space in _editors() if space not in before]
+        for space in opened or _editors()[:1]:
+            space.image = image
 
 
-def _image_editors() -> list[bpy.types.Area]:
+def _show_in_editor(image: bpy.types.Image) -> bool:
+    editors = _editors()
+    for space in editors:
+        if space.image == image:
+            return True
+    # One that shows a render or nothing; a picture that is being painted is left alone.
+    for space in editors:
+        if (space.image is None or space.image.type == "RENDER_RESULT") and not space.use_image_pin:
+            space.image = image
+            return True
+    return False
+
+
+def _editors() -> list[bpy.types.SpaceImageEditor]:
     return [
-        area
+        area.spaces.active
         for window in bpy.context.window_manager.windows
         for area in window.screen.areas
         if area.type == "IMAGE_EDITOR"
+        and area.ui_type == "IMAGE_EDITOR"
+        and area.spaces.active.mode == "VIEW"
     ]

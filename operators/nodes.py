@@ -1,321 +1,309 @@
-"""The node list: editing it, testing a node, and answering what a node asks."""
+"""The node list: from preferences to engine values, the buttons beside it, and the Test button.
 
-# Blender takes properties from annotations; as strings it could not read them.
-# ruff: noqa: FA102
+No `from __future__ import annotations` here: Blender reads the annotations themselves.
+"""
 
-import queue
+import getpass
 import threading
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import bpy
+from bpy.props import EnumProperty, StringProperty
 
-from ..engine.job import THIS_COMPUTER, EngineError, NodeInfo
+from ..engine.job import THIS_COMPUTER, EngineError, Node, NodeError, NodeInfo
 from ..engine.node import check_node
-from . import addon, running, status
+from ..engine.nodelist import named_apart
+from . import addon, running
 
-TIMER_PERIOD_S = 0.1
-
-
-def ensure_this_computer(preferences: Any) -> None:
-    """This Computer is in the list from the start."""
-    if not any(item.is_local for item in preferences.nodes):
-        item = preferences.nodes.add()
-        item.name, item.is_local = THIS_COMPUTER, True
-        preferences.nodes.move(len(preferences.nodes) - 1, 0)
+TEST_PERIOD_S = 0.1
+COPIED = ("enabled", "host", "port", "user", "key_file", "blender", "threads")
 
 
-def _active(context: bpy.types.Context) -> Any | None:
-    preferences = addon.preferences(context)
-    index = preferences.active_node
-    return preferences.nodes[index] if 0 <= index < len(preferences.nodes) else None
+def ensure_this_computer() -> None:
+    """Put This Computer at the head of the list where it is missing."""
+    preferences = addon.preferences()
+    if preferences is None or any(entry.is_this_computer for entry in preferences.nodes):
+        return
+    entry = preferences.nodes.add()
+    entry.name = THIS_COMPUTER
+    entry.is_this_computer = True
+    preferences.nodes.move(len(preferences.nodes) - 1, 0)
 
 
-class DISTRIBUTED_CYCLES_OT_node_add(bpy.types.Operator):
-    """Add a machine that can be reached over SSH"""
+def node_title(entry: Any) -> str:
+    """What a list entry is called: its name, or else its address."""
+    return entry.name.strip() or _node(entry, entry.host.strip()).address or "New Node"
+
+
+def to_node(entry: Any) -> Node:
+    """The engine's value of a list entry."""
+    return _node(entry, node_title(entry))
+
+
+def _node(entry: Any, name: str) -> Node:
+    key_file = entry.key_file.strip()
+    return Node(
+        name=name,
+        host="" if entry.is_this_computer else entry.host.strip(),
+        port=entry.port,
+        user=entry.user.strip(),
+        key_file=str(Path(bpy.path.abspath(key_file)).expanduser()) if key_file else "",
+        blender=entry.blender.strip(),
+        threads=entry.threads,
+        enabled=entry.enabled,
+    )
+
+
+def listed_nodes(*, is_online: bool) -> tuple[list[Node], list[str]]:
+    """The enabled nodes of the preferences that can be used, and warnings about the others."""
+    preferences = addon.preferences()
+    if preferences is None:
+        return [Node(THIS_COMPUTER)], []
+    nodes, warnings = [], []
+    for entry in preferences.nodes:
+        if not entry.enabled:
+            continue
+        if not entry.is_this_computer and not entry.host.strip():
+            warnings.append(f"{node_title(entry)} is left out: it has no host yet.")
+        elif not entry.is_this_computer and not is_online:
+            warnings.append(
+                f"{node_title(entry)} is left out: online access is off."
+                " Allow it in Preferences > System > Network."
+            )
+        else:
+            nodes.append(to_node(entry))
+    return named_apart(nodes), warnings
+
+
+class _ListOperator:
+    bl_options = {"INTERNAL"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        return addon.preferences() is not None
+
+    @staticmethod
+    def active() -> Any | None:
+        preferences = addon.preferences()
+        if preferences is None or not 0 <= preferences.active_node < len(preferences.nodes):
+            return None
+        return preferences.nodes[preferences.active_node]
+
+
+def _changed(active: int) -> set[str]:
+    preferences = addon.preferences()
+    preferences.active_node = active
+    # Python's changes to a list do not tell Blender that there is something to save.
+    bpy.context.preferences.is_dirty = True
+    return {"FINISHED"}
+
+
+class DISTRIBUTED_CYCLES_OT_node_add(_ListOperator, bpy.types.Operator):
+    """Add a machine to the list"""
 
     bl_idname = "distributed_cycles.node_add"
     bl_label = "Add Node"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        preferences = addon.preferences(context)
-        item = preferences.nodes.add()
-        item.name = _unused_name(preferences, "Node")
-        preferences.active_node = len(preferences.nodes) - 1
-        return {"FINISHED"}
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        entries = addon.preferences().nodes
+        entries.add()
+        return _changed(len(entries) - 1)
 
 
-class _NeedsActive:
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return _active(context) is not None
-
-
-class DISTRIBUTED_CYCLES_OT_node_remove(_NeedsActive, bpy.types.Operator):
-    """Remove the node from the list"""
+class DISTRIBUTED_CYCLES_OT_node_remove(_ListOperator, bpy.types.Operator):
+    """Remove the active machine from the list"""
 
     bl_idname = "distributed_cycles.node_remove"
     bl_label = "Remove Node"
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        item = _active(context)
-        if item is not None and item.is_local:
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        entry = cls.active()
+        if entry is not None and entry.is_this_computer:
             cls.poll_message_set("This Computer stays in the list; it can be disabled")
-        return item is not None and not item.is_local
+        return entry is not None and not entry.is_this_computer
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        preferences = addon.preferences(context)
-        preferences.nodes.remove(preferences.active_node)
-        preferences.active_node = max(0, preferences.active_node - 1)
-        return {"FINISHED"}
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        preferences = addon.preferences()
+        index = preferences.active_node
+        preferences.nodes.remove(index)
+        return _changed(min(index, len(preferences.nodes) - 1))
 
 
-class DISTRIBUTED_CYCLES_OT_node_duplicate(_NeedsActive, bpy.types.Operator):
-    """Add a copy of the node"""
+class DISTRIBUTED_CYCLES_OT_node_duplicate(_ListOperator, bpy.types.Operator):
+    """Add another machine with the settings of the active one"""
 
     bl_idname = "distributed_cycles.node_duplicate"
     bl_label = "Duplicate Node"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        preferences = addon.preferences(context)
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        entry = cls.active()
+        return entry is not None and not entry.is_this_computer
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        preferences = addon.preferences()
         index = preferences.active_node
-        name = _unused_name(preferences, preferences.nodes[index].name)
         copy = preferences.nodes.add()
-        original = preferences.nodes[index]  # Adding may have moved it in memory.
-        for field in ("is_local", "host", "port", "user", "key_file", "blender", "threads", "enabled"):
-            setattr(copy, field, getattr(original, field))
-        copy.name, copy.is_local = name, False
+        # Adding may move the list in memory, so the original is looked up afterwards.
+        original = preferences.nodes[index]
+        for name in COPIED:
+            setattr(copy, name, getattr(original, name))
+        taken = {entry.name for entry in preferences.nodes}
+        number = 2
+        while f"{node_title(original)} ({number})" in taken:
+            number += 1
+        copy.name = f"{node_title(original)} ({number})"
         preferences.nodes.move(len(preferences.nodes) - 1, index + 1)
-        preferences.active_node = index + 1
-        return {"FINISHED"}
+        return _changed(index + 1)
 
 
-class DISTRIBUTED_CYCLES_OT_node_move(_NeedsActive, bpy.types.Operator):
-    """Move the node in the list"""
+class DISTRIBUTED_CYCLES_OT_node_move(_ListOperator, bpy.types.Operator):
+    """Move the active machine in the list"""
 
     bl_idname = "distributed_cycles.node_move"
     bl_label = "Move Node"
 
-    direction: bpy.props.EnumProperty(items=(("UP", "Up", ""), ("DOWN", "Down", "")))
+    direction: EnumProperty(items=(("UP", "Up", ""), ("DOWN", "Down", "")))
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        preferences = addon.preferences(context)
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        preferences = addon.preferences()
         index = preferences.active_node
-        other = index + (1 if self.direction == "DOWN" else -1)
-        if not 0 <= other < len(preferences.nodes):
+        target = index + (-1 if self.direction == "UP" else 1)
+        if not 0 <= target < len(preferences.nodes):
             return {"CANCELLED"}
-        preferences.nodes.move(index, other)
-        preferences.active_node = other
-        return {"FINISHED"}
+        preferences.nodes.move(index, target)
+        return _changed(target)
 
 
-def _unused_name(preferences: Any, stem: str) -> str:
-    names = {item.name for item in preferences.nodes}
-    number = 2
-    name = stem
-    while name in names:
-        name = f"{stem} {number}"
-        number += 1
-    return name
+@dataclass
+class NodeTest:
+    """A check of one node in a thread of its own."""
+
+    node: Node
+    result: NodeInfo | EngineError | None = None
+
+    def __post_init__(self) -> None:
+        self._access = addon.access_for([self.node])
+        self._local_blender = addon.local_blender()
+        self.thread = threading.Thread(target=self._run, name="dc-test", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.result = check_node(self.node, access=self._access, local_blender=self._local_blender)
+        except EngineError as error:
+            self.result = error
+        except Exception as bug:  # noqa: BLE001 - a bug here must reach a person, not vanish
+            self.result = NodeError(f"internal error: {bug!r}", "Please report it.", self.node.name)
 
 
-class DISTRIBUTED_CYCLES_OT_node_test(_NeedsActive, bpy.types.Operator):
-    """Connect to the node, start its Blender, and say what was found or what is wrong"""
+def describe(info: NodeInfo) -> str:
+    """What is known of a node's Blender, in lines."""
+    return (
+        f"{info.system} {info.machine}, {info.cores} cores\n"
+        f"Blender {info.version_text}: {info.blender_path}\n"
+        f"Devices: {', '.join(info.devices) or 'CPU'}"
+    )
+
+
+class DISTRIBUTED_CYCLES_OT_node_test(bpy.types.Operator):
+    """Connect to the active machine, start Blender there, and say what was found"""
 
     bl_idname = "distributed_cycles.node_test"
-    bl_label = "Test"
+    bl_label = "Test Node"
+    bl_options = {"INTERNAL"}
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
-        """In a thread: a node that hangs must not hang Blender."""
-        if not self._begin(context):
-            return {"CANCELLED"}
-        manager = context.window_manager
-        self._timer = manager.event_timer_add(TIMER_PERIOD_S, window=context.window)
-        manager.modal_handler_add(self)
-        return {"RUNNING_MODAL"}
+    name: StringProperty(options={"SKIP_SAVE", "HIDDEN"})
+    """Name of the node; empty: the active one."""
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        """And wait for it: for scripts."""
-        return self._end(context, self._answers.get()) if self._begin(context) else {"CANCELLED"}
-
-    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        if event.type != "TIMER":
-            return {"PASS_THROUGH"}
-        try:
-            answer = self._answers.get_nowait()
-        except queue.Empty:
-            return {"PASS_THROUGH"}
-        context.window_manager.event_timer_remove(self._timer)
-        return self._end(context, answer)
-
-    def cancel(self, context: bpy.types.Context) -> None:
-        context.window_manager.event_timer_remove(self._timer)
-
-    def _begin(self, context: bpy.types.Context) -> bool:
-        item = _active(context)
-        node = addon.to_node(item)
-        self._name = item.name
-        self._answers: queue.Queue[NodeInfo | EngineError] = queue.Queue()
-        if not node.is_local and not node.host:
-            item.test_result = "Enter the host first: a name or an address."
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        entry = _ListOperator.active()
+        if entry is None:
             return False
-        try:
-            addon.check_online([node])
-        except EngineError as error:
-            item.test_result = str(error)
+        test = context.window_manager.distributed_cycles.tests.get(node_title(entry))
+        if test is not None and test.is_running:
+            cls.poll_message_set("The test of this node is still running")
             return False
-        access, blender, answers = addon.access(), addon.local_blender(), self._answers
-
-        def test() -> None:
-            try:
-                answers.put(check_node(node, access=access, local_blender=blender))
-            except EngineError as error:
-                answers.put(error)
-            except Exception as bug:  # noqa: BLE001 - it must reach the person who pressed Test
-                answers.put(EngineError(f"internal error: {bug!r}", "Please report it."))
-
-        item.test_result = "Testing..."
-        item.test_question.question = "NONE"
-        threading.Thread(target=test, name="dc-test", daemon=True).start()
         return True
 
-    def _end(self, context: bpy.types.Context, answer: NodeInfo | EngineError) -> set[str]:
-        item = addon.preferences(context).nodes.get(self._name)
-        is_good = isinstance(answer, NodeInfo)
-        if item is not None:
-            item.test_result = _describe(answer) if is_good else str(answer)
-            status.ask_about(item.test_question, None if is_good else answer)
-            item.test_question.name = item.name
-        for window in context.window_manager.windows:
-            for area in window.screen.areas:
-                area.tag_redraw()
-        self.report({"INFO"} if is_good else {"ERROR"}, _describe(answer) if is_good else str(answer))
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        if not self._start():
+            return {"CANCELLED"}
+        manager = context.window_manager
+        self._timer = manager.event_timer_add(TEST_PERIOD_S, window=context.window)
+        manager.modal_handler_add(self)
+        running.redraw("PREFERENCES")
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        if event.type != "TIMER" or self._test.thread.is_alive():
+            return {"PASS_THROUGH"}
+        self.cancel(context)
+        self._show_result()
+        running.redraw("PREFERENCES")
         return {"FINISHED"}
 
+    def cancel(self, context: bpy.types.Context) -> None:
+        """Also called by Blender when it loads another file or closes the window."""
+        context.window_manager.event_timer_remove(self._timer)
+        self._line().is_running = False
 
-def _describe(info: NodeInfo) -> str:
-    same = info.blender_version[:2] == bpy.app.version[:2]
-    note = "" if same else f" It does not match this Blender ({bpy.app.version_string}) and would be left out."
-    return (
-        f"Ready: {info.system} {info.machine}, Blender {info.version_text} ({info.blender_path or 'bpy module'}),"
-        f" {info.cores} cores, {', '.join(info.devices)}.{note}"
-    )
-
-
-def _question(context: bpy.types.Context, name: str) -> Any | None:
-    """The open question of the node `name`: from the running render, or from its last test."""
-    item = context.window_manager.distributed_cycles.nodes.get(name)
-    if item is not None and item.question != "NONE":
-        return item
-    listed = addon.preferences(context).nodes.get(name)
-    if listed is not None and listed.test_question.question != "NONE":
-        return listed.test_question
-    return None
-
-
-def _answered(context: bpy.types.Context, name: str) -> None:
-    current = running.current()
-    if current is not None:
-        current.session.retry(name)
-    listed = addon.preferences(context).nodes.get(name)
-    if listed is not None and listed.test_question.question != "NONE":
-        listed.test_question.question = "NONE"
-        listed.test_result = "Press Test again."
-
-
-class DISTRIBUTED_CYCLES_OT_trust_host(bpy.types.Operator):
-    """Compare the fingerprint with the host's own, and trust it from now on"""
-
-    bl_idname = "distributed_cycles.trust_host"
-    bl_label = "Trust This Host"
-
-    node: bpy.props.StringProperty(options={"SKIP_SAVE", "HIDDEN"})
-
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
-        return context.window_manager.invoke_props_dialog(self, width=520)
-
-    def draw(self, context: bpy.types.Context) -> None:
-        question = _question(context, self.node)
-        if question is not None:
-            self.layout.label(text=f"{question.host}, port {question.port}, shows this key:")
-            self.layout.label(text=f"{question.key.split()[0]}  {question.fingerprint}")
-            self.layout.label(text="On that machine, ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub shows the same.")
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        question = _question(context, self.node)
-        if question is None or question.question != "HOST_KEY":
-            self.report({"ERROR"}, f"{self.node} asks nothing any more")
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        if not self._start():
             return {"CANCELLED"}
+        self._test.thread.join()
+        self._show_result()
+        return {"FINISHED"}
+
+    def _start(self) -> bool:
+        preferences = addon.preferences()
+        entries = {node_title(entry): entry for entry in preferences.nodes}
+        entry = entries.get(self.name) or _ListOperator.active()
+        node = to_node(entry)
+        self._name = node.name
         try:
-            addon.access().known_hosts.add(question.host, question.port, question.key)
-        except OSError as error:
-            self.report({"ERROR"}, f"The key could not be stored: {error}")
-            return {"CANCELLED"}
-        _answered(context, self.node)
-        return {"FINISHED"}
+            if not entry.is_this_computer:
+                if not node.host:
+                    raise EngineError("This node has no host yet.", "Enter the name of its SSH server.")
+                if not bpy.app.online_access:
+                    raise EngineError("Online access is off.", "Allow it in Preferences > System > Network.")
+            self._test = NodeTest(node)
+        except EngineError as error:
+            self._show(error)
+            return False
+        line = self._line()
+        line.is_running, line.is_good, line.question = True, False, "NONE"
+        line.text = (
+            f"Connecting to {node.address} as {node.user or getpass.getuser()}..." if node.host else ""
+        )
+        return True
 
+    def _line(self) -> Any:
+        tests = running.status().tests
+        line = tests.get(self._name)
+        if line is None:
+            line = tests.add()
+            line.name = self._name
+        return line
 
-_typed = ""
-"""What stands in the passphrase dialog. A property of its own would be written to disk."""
+    def _show_result(self) -> None:
+        result = self._test.result
+        assert result is not None
+        self._show(result)
 
-
-def _get_typed(_self: Any) -> str:
-    return _typed
-
-
-def _set_typed(_self: Any, value: str) -> None:
-    global _typed
-    _typed = value
-
-
-class DISTRIBUTED_CYCLES_OT_passphrase(bpy.types.Operator):
-    """Unlock a private key for this Blender session; the passphrase is not stored"""
-
-    bl_idname = "distributed_cycles.passphrase"
-    bl_label = "Enter Passphrase"
-
-    node: bpy.props.StringProperty(options={"SKIP_SAVE", "HIDDEN"})
-    passphrase: bpy.props.StringProperty(
-        name="Passphrase", subtype="PASSWORD", options={"SKIP_SAVE"}, get=_get_typed, set=_set_typed
-    )
-
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
-        _set_typed(self, "")
-        return context.window_manager.invoke_props_dialog(self, width=420)
-
-    def draw(self, context: bpy.types.Context) -> None:
-        question = _question(context, self.node)
-        if question is not None:
-            self.layout.label(text=f"{question.key_file} is locked.")
-        self.layout.prop(self, "passphrase")
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        question = _question(context, self.node)
-        if question is None or question.question != "PASSPHRASE":
-            self.report({"ERROR"}, f"{self.node} asks nothing any more")
-            return {"CANCELLED"}
-        addon.access().passphrases[question.key_file] = _typed
-        _set_typed(self, "")
-        _answered(context, self.node)
-        return {"FINISHED"}
-
-
-_CLASSES = (
-    DISTRIBUTED_CYCLES_OT_node_add,
-    DISTRIBUTED_CYCLES_OT_node_remove,
-    DISTRIBUTED_CYCLES_OT_node_duplicate,
-    DISTRIBUTED_CYCLES_OT_node_move,
-    DISTRIBUTED_CYCLES_OT_node_test,
-    DISTRIBUTED_CYCLES_OT_trust_host,
-    DISTRIBUTED_CYCLES_OT_passphrase,
-)
-
-
-def register() -> None:
-    for cls in _CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    for cls in reversed(_CLASSES):
-        bpy.utils.unregister_class(cls)
+    def _show(self, result: NodeInfo | EngineError) -> None:
+        line = self._line()
+        line.is_running = False
+        line.is_good = isinstance(result, NodeInfo)
+        if isinstance(result, NodeInfo):
+            line.text = describe(result)
+            line.question = running.ask(self._name, None)
+            self.report({"INFO"}, f"{self._name} is ready: Blender {result.version_text}")
+        else:
+            line.text = f"{result.message}\n{result.hint}".strip()
+            line.question = running.ask(self._name, result)
+            self.report({"WARNING"}, f"{self._name}: {result.message}")

@@ -1,165 +1,176 @@
-"""Render Distributed, Resume and Cancel: a modal operator that polls a session."""
+"""Render Distributed, Resume, Cancel.
+
+invoke() -> snapshot -> session.start() -> modal(): each tick messages, then the Image
+                                             -> SessionDone -> result.finish()
+execute() is the same with a loop in the place of the timer, for scripts.
+"""
 
 from __future__ import annotations
-
-import time
-from typing import Any
 
 import bpy
 
 from ..engine.job import EngineError
-from ..engine.messages import Message, SessionDone
-from . import addon, image, result, running, start, status
+from ..engine.messages import SessionDone
+from . import addon, image, nodes, result, running, start
 
 TIMER_PERIOD_S = 0.1
-POLL_BUDGET_S = 0.01
-"""Of each tick, for messages; what is left over waits for the next."""
+POLL_S = 0.25
 
 
-class _Renders:
-    """What Render and Resume have in common: everything but how the session comes about."""
+class _RenderOperator:
+    """One render from its start to its end; `_begin` is what its children differ in."""
 
-    def prepare(self, context: bpy.types.Context) -> running.Running:
-        raise NotImplementedError
+    bl_options = {"REGISTER"}
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         if running.current() is not None:
             cls.poll_message_set("A distributed render is running")
             return False
-        return context.scene is not None
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        """Render and wait for it: for scripts."""
-        if not self._begin(context):
-            return {"CANCELLED"}
-        while True:
-            for message in running.current().session.poll(timeout=1.0):
-                status.apply(context.window_manager.distributed_cycles, message)
-                if isinstance(message, SessionDone):
-                    return self._end(context, message)
+        if context.scene is None or context.scene.render.engine != "CYCLES":
+            cls.poll_message_set("The scene's render engine is not Cycles")
+            return False
+        return True
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
-        """Render in the background; Blender stays usable."""
-        if not self._begin(context):
+        if not self._started(context, can_ask=True):
             return {"CANCELLED"}
-        self._unread: list[Message] = []
-        current = running.current()
-        assert current is not None
-        image.show(context, image.ensure(current.session.framebuffer))
         manager = context.window_manager
         self._timer = manager.event_timer_add(TIMER_PERIOD_S, window=context.window)
         manager.modal_handler_add(self)
+        image.show()
         return {"RUNNING_MODAL"}
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        if event.type != "TIMER":
-            return {"PASS_THROUGH"}
-        current = running.current()
-        if current is None:  # The extension is being disabled.
+        if running.current() is not self._running:
+            # Stopped from outside: another file is loaded, or the extension goes.
             self._remove_timer(context)
             return {"CANCELLED"}
-        deadline = time.perf_counter() + POLL_BUDGET_S
-        self._unread += current.session.poll()
-        is_changed = False
-        while self._unread and time.perf_counter() < deadline:
-            message = self._unread.pop(0)
-            is_changed |= status.apply(context.window_manager.distributed_cycles, message)
-            if isinstance(message, SessionDone):
-                self._remove_timer(context)
-                return self._end(context, message)
-        if current.session.framebuffer.take_dirty():
-            image.flush(current.session.framebuffer)
+        if event.type != "TIMER":
+            return {"PASS_THROUGH"}
+        try:
+            is_changed, done = running.tick(self._running)
+            self._flush()
+        except BaseException:
+            # A bug here must not leave a render behind that nobody can stop any more.
+            self.cancel(context)
+            raise
+        if done is not None:
+            self._remove_timer(context)
+            return self._ended(done)
         if is_changed:
-            _redraw_properties(context)
+            running.redraw("PROPERTIES")
         return {"PASS_THROUGH"}
 
     def cancel(self, context: bpy.types.Context) -> None:
-        """Blender ends the operator: another file is being opened, or the window closed."""
+        """Blender ends the operator itself: its window closes, or another file is loaded."""
         self._remove_timer(context)
-        running.stop()
-        context.window_manager.distributed_cycles.is_running = False
+        if running.current() is self._running:
+            running.stop()
+            running.reset_status()
 
-    def _begin(self, context: bpy.types.Context) -> bool:
-        state = context.window_manager.distributed_cycles
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        if not self._started(context, can_ask=False):
+            return {"CANCELLED"}
+        while True:
+            for message in self._running.session.poll(POLL_S):
+                if isinstance(message, SessionDone):
+                    self._flush()
+                    return self._ended(message)
+                running.show(message)
+
+    def _begin(self, context: bpy.types.Context, *, can_ask: bool) -> running.Running:
+        raise NotImplementedError
+
+    def _started(self, context: bpy.types.Context, *, can_ask: bool) -> bool:
         try:
-            prepared = self.prepare(context)
+            self._running = self._begin(context, can_ask=can_ask)
         except EngineError as error:
-            state.error = str(error)
+            running.reset_status()
+            running.say(str(error), "ERROR")
+            running.redraw("PROPERTIES")
             self.report({"ERROR"}, str(error))
             return False
-        self._scene_name = prepared.store.job.scene
-        status.begin(state, prepared.warnings)
-        running.begin(prepared)
-        for warning in prepared.warnings:
-            self.report({"WARNING"}, warning)
+        framebuffer = self._running.session.framebuffer
+        image.prepare(framebuffer.width, framebuffer.height)
         return True
 
-    def _end(self, context: bpy.types.Context, done: SessionDone) -> set[str]:
-        current = running.current()
-        assert current is not None
-        state = context.window_manager.distributed_cycles
-        image.flush(current.session.framebuffer)
+    def _flush(self) -> None:
+        framebuffer = self._running.session.framebuffer
+        if framebuffer.take_dirty():
+            image.flush(framebuffer)
+            running.redraw("IMAGE_EDITOR")
+
+    def _ended(self, done: SessionDone) -> set[str]:
+        ended = self._running
+        status = running.status()
         try:
+            image.keep(ended.store.folder)
             if done.outcome == "done":
-                self._bring_home(current)
-        except EngineError as error:
-            state.error = str(error)
+                path = result.finish(ended.job, ended.store.frame_path)
+                status.phase = "Done"
+                self._say("INFO", f"Saved {path} after {done.report.wall_seconds:.1f} s.")
+            elif done.outcome == "cancelled":
+                status.phase = "Cancelled"
+                self._say("INFO", "Cancelled. Resume goes on with it.")
+            else:
+                status.phase = "Failed"
+                self._say("ERROR", str(done.error))
+        except (EngineError, RuntimeError, OSError) as error:
+            status.phase = "Failed"
+            self._say("ERROR", str(error))
         finally:
             running.end()
-            _redraw_properties(context)
-        if state.error:
-            self.report({"ERROR"}, state.error)
-        elif done.outcome == "done":
-            words = f"Rendered {done.report.tiles} tiles in {done.report.wall_seconds:.1f} s: {current.output}"
-            self.report({"INFO"}, words)
-        return {"FINISHED"} if done.outcome == "done" and not state.error else {"CANCELLED"}
+            running.redraw("PROPERTIES", "IMAGE_EDITOR")
+        return {"FINISHED"} if status.phase == "Done" else {"CANCELLED"}
 
-    def _bring_home(self, current: running.Running) -> None:
-        scene = bpy.data.scenes.get(self._scene_name)
-        if scene is None:
-            raise EngineError(
-                f"The scene {self._scene_name!r} is gone.", f"The frame is in {current.store.frame_path}."
-            )
-        result.finish(scene, current.store.job, current.store.frame_path, current.output)
+    def _say(self, level: str, text: str) -> None:
+        running.say(text, level)
+        self.report({level}, text)
 
     def _remove_timer(self, context: bpy.types.Context) -> None:
-        if self._timer is not None:
-            context.window_manager.event_timer_remove(self._timer)
-            self._timer = None
+        context.window_manager.event_timer_remove(self._timer)
 
 
-class DISTRIBUTED_CYCLES_OT_render(_Renders, bpy.types.Operator):
+class DISTRIBUTED_CYCLES_OT_render(_RenderOperator, bpy.types.Operator):
     """Render this frame on all enabled nodes together"""
 
     bl_idname = "distributed_cycles.render"
     bl_label = "Render Distributed"
 
-    def prepare(self, context: bpy.types.Context) -> running.Running:
-        settings: Any = context.scene.distributed_cycles
+    def _begin(self, context: bpy.types.Context, *, can_ask: bool) -> running.Running:
+        listed, warnings = nodes.listed_nodes(is_online=bpy.app.online_access)
+        settings = context.scene.distributed_cycles
         tile_size = 0 if settings.use_auto_tile_size else settings.tile_size
-        nodes = addon.listed_nodes(context)
-        can_ask = not bpy.app.background
-        return start.new(context.scene, nodes, addon.access(), tile_size=tile_size, can_ask=can_ask)
+        started = start.new_job(
+            context.scene,
+            context.view_layer.name,
+            listed,
+            access=addon.access_for(listed),
+            tile_size=tile_size,
+            can_ask=can_ask,
+        )
+        for text in warnings:
+            running.say(text, "WARNING")
+        return started
 
 
-class DISTRIBUTED_CYCLES_OT_resume(_Renders, bpy.types.Operator):
-    """Go on with the last render of this file that was interrupted; finished tiles are kept"""
+class DISTRIBUTED_CYCLES_OT_resume(_RenderOperator, bpy.types.Operator):
+    """Go on with the last render of this file that did not come to its end"""
 
     bl_idname = "distributed_cycles.resume"
     bl_label = "Resume"
 
-    def prepare(self, context: bpy.types.Context) -> running.Running:
-        store = start.resumable()
-        if store is None:
-            raise EngineError("There is no interrupted render of this file.", "Press Render Distributed.")
-        scene = bpy.data.scenes.get(store.job.scene, context.scene)
-        nodes = addon.listed_nodes(context)
-        return start.again(store, scene, nodes, addon.access(), can_ask=not bpy.app.background)
+    def _begin(self, context: bpy.types.Context, *, can_ask: bool) -> running.Running:
+        listed, warnings = nodes.listed_nodes(is_online=bpy.app.online_access)
+        started = start.old_job(listed, access=addon.access_for(listed), can_ask=can_ask)
+        for text in warnings:
+            running.say(text, "WARNING")
+        return started
 
 
 class DISTRIBUTED_CYCLES_OT_cancel(bpy.types.Operator):
-    """Stop the distributed render; Resume goes on from its finished tiles"""
+    """Stop the distributed render; finished tiles are kept for Resume"""
 
     bl_idname = "distributed_cycles.cancel"
     bl_label = "Cancel"
@@ -169,37 +180,6 @@ class DISTRIBUTED_CYCLES_OT_cancel(bpy.types.Operator):
         return running.current() is not None
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        current = running.current()
-        if current is not None:
-            current.session.cancel()
+        running.cancel()
+        running.redraw("PROPERTIES")
         return {"FINISHED"}
-
-
-def _redraw_properties(context: bpy.types.Context) -> None:
-    for window in context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type in ("PROPERTIES", "PREFERENCES"):
-                area.tag_redraw()
-
-
-_CLASSES = (DISTRIBUTED_CYCLES_OT_render, DISTRIBUTED_CYCLES_OT_resume, DISTRIBUTED_CYCLES_OT_cancel)
-_keymap_items: list[tuple[Any, Any]] = []
-
-
-def register() -> None:
-    for cls in _CLASSES:
-        bpy.utils.register_class(cls)
-    configuration = bpy.context.window_manager.keyconfigs.addon
-    if configuration is not None:  # None without a window
-        # Esc over any Image Editor, as for F12; passed on where no render runs.
-        keymap = configuration.keymaps.new(name="Image Generic", space_type="IMAGE_EDITOR")
-        item = keymap.keymap_items.new(DISTRIBUTED_CYCLES_OT_cancel.bl_idname, "ESC", "PRESS")
-        _keymap_items.append((keymap, item))
-
-
-def unregister() -> None:
-    for keymap, item in _keymap_items:
-        keymap.keymap_items.remove(item)
-    _keymap_items.clear()
-    for cls in reversed(_CLASSES):
-        bpy.utils.unregister_class(cls)

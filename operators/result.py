@@ -1,113 +1,128 @@
-"""The merged frame back into Blender: as the Render Result, and saved as the scene says.
+"""The merged frame becomes Blender's own Render Result: composited, with every pass, and saved.
 
-A render engine that only reads the merged file fills the real Render Result with every pass.
-Blender itself then runs the compositor on it and writes the file, as after F12.
+Blender takes pixels for a Render Result only from a render engine. So the scene gets, for a
+moment, an engine that renders nothing and hands over the finished frame; all that follows a
+render (compositor, handlers, file output) is Blender's own doing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import bpy
 
 from ..engine import exr
-from ..engine.job import Job, JobError
+from ..engine.job import EngineError, Job
+from . import output
 
-ENGINE = "DISTRIBUTED_CYCLES_RESULT"
+PASS_TYPES = {"RGBA": "COLOR", "RGB": "COLOR", "XYZ": "VECTOR", "XYZW": "VECTOR"}
 
 
-def finish(scene: bpy.types.Scene, job: Job, frame_path: Path, output: Path) -> Path:
-    """Fill the Render Result from `frame_path`, composite it, save it; returns the saved path.
+class DistributedCyclesResultEngine(bpy.types.RenderEngine):
+    """Hands over a frame that is already rendered."""
 
-    The scene is as it was afterwards, also after an error. Raises JobError where it could
-    not be saved.
-    """
-    before = _stamp(output)
-    with _reading_engine(frame_path), _settings(scene, job, output):
+    bl_idname = "DISTRIBUTED_CYCLES_RESULT"
+    bl_label = "Distributed Cycles Result"
+    bl_use_postprocess = True
+    bl_use_exclude_layers = True
+
+    frame: ClassVar[Path] = Path()
+    passes: ClassVar[list[tuple[str, str, str]]] = []
+    error: ClassVar[str] = ""
+
+    def update_render_passes(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> None:
+        """Declare the passes for which the compositor's Render Layers node gets sockets."""
+        for layer, name, channels in self.passes:
+            if layer == view_layer.name:
+                self.register_pass(scene, view_layer, name, len(channels), channels, _type(channels))
+
+    def render(self, depsgraph: bpy.types.Depsgraph) -> None:
+        """Called by Blender once per view layer."""
+        wanted = depsgraph.view_layer_eval.name
+        for layer, name, channels in self.passes:
+            if layer == wanted and name != "Combined":
+                self.add_pass(name, len(channels), channels, layer=layer)
+        width, height = self.resolution_x, self.resolution_y
+        result = self.begin_result(0, 0, width, height, layer=wanted)
         try:
-            bpy.ops.render.render(write_still=True, scene=scene.name)
+            result.load_from_file(str(self.frame))
         except RuntimeError as error:
-            raise JobError(
-                f"The finished frame could not be saved as {output} ({error}).",
-                f"It is safe, with every pass, in {frame_path}.",
-            ) from None
-    if _stamp(output) == before:
-        raise JobError(
-            f"The finished frame could not be saved as {output}.",
-            f"Choose another output path; the frame is safe, with every pass, in {frame_path}.",
-        )
-    return output
+            # An exception here would only be printed.
+            type(self).error = str(error).strip()
+        self.end_result(result)
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _type(channels: str) -> str:
+    return PASS_TYPES.get(channels, "VALUE" if len(channels) == 1 else "COLOR")
+
+
+def finish(job: Job, frame: Path) -> str:
+    """Make the file `frame` the Render Result of the job's scene, and save the picture.
+
+    Returns the path of the picture. The scene's settings are as before afterwards, whatever
+    happens. Raises EngineError; the frame itself stays in the job folder.
+    """
+    where = f"The frame with all its passes is in {frame}."
+    scene = bpy.data.scenes.get(job.scene)
+    if scene is None:
+        raise EngineError(f"The scene {job.scene!r} is gone.", where)
+    target = output.still_path(scene, job.frame)
+    engine = DistributedCyclesResultEngine
+    engine.frame, engine.passes, engine.error = frame, exr.passes_of(frame), ""
     try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_mtime_ns, state.st_ino
+        with _engine_registered(), _as_job(scene, job, target):
+            bpy.ops.render.render(write_still=True, scene=scene.name)
+    except RuntimeError as error:
+        raise EngineError(f"The picture could not be saved: {_words(error)}.", where) from None
+    if engine.error:
+        raise EngineError(f"The frame could not be read back: {engine.error}.", where)
+    if not Path(target).is_file():
+        raise EngineError(f"Blender has written no file {target}.", where)
+    return target
+
+
+def _words(error: RuntimeError) -> str:
+    return str(error).removeprefix("Error: ").strip().rstrip(".")
 
 
 @contextmanager
-def _reading_engine(frame_path: Path) -> Iterator[None]:
-    """Registered only while it is needed, so that it does not stand in the list of engines."""
-    passes = exr.passes_of(frame_path)
-
-    class ResultEngine(bpy.types.RenderEngine):
-        bl_idname = ENGINE
-        bl_label = "Distributed Cycles Result"
-        bl_use_postprocess = True
-        bl_use_shading_nodes_custom = False
-
-        def update_render_passes(self, scene: Any, renderlayer: Any) -> None:
-            for layer, name, channels in passes:
-                if layer == renderlayer.name:
-                    kind = {1: "VALUE", 4: "COLOR"}.get(len(channels), "VECTOR")
-                    self.register_pass(scene, renderlayer, name, len(channels), channels, kind)
-
-        def render(self, depsgraph: Any) -> None:
-            scale = depsgraph.scene.render
-            width, height = _result_size(scale)
-            result = self.begin_result(0, 0, width, height)
-            for layer in result.layers:
-                present = {one.name for one in layer.passes}
-                for owner, name, channels in passes:
-                    if owner == layer.name and name not in present:
-                        self.add_pass(name, len(channels), channels, layer=layer.name)
-            result.load_from_file(str(frame_path))
-            self.end_result(result)
-
-    bpy.utils.register_class(ResultEngine)
+def _engine_registered() -> Iterator[None]:
+    # Only for this moment, so that nobody finds it in the list of render engines.
+    bpy.utils.register_class(DistributedCyclesResultEngine)
     try:
         yield
     finally:
-        bpy.utils.unregister_class(ResultEngine)
-
-
-def _result_size(render: Any) -> tuple[int, int]:
-    width = render.resolution_x * render.resolution_percentage // 100
-    height = render.resolution_y * render.resolution_percentage // 100
-    if render.use_border:
-        left, right = int(render.border_min_x * width), int(render.border_max_x * width)
-        bottom, top = int(render.border_min_y * height), int(render.border_max_y * height)
-        return right - left, top - bottom
-    return width, height
+        bpy.utils.unregister_class(DistributedCyclesResultEngine)
 
 
 @contextmanager
-def _settings(scene: bpy.types.Scene, job: Job, output: Path) -> Iterator[None]:
-    """What the result needs and the user did not ask for, for as long as it is needed."""
-    render = scene.render
-    changes: dict[str, Any] = {"engine": ENGINE, "filepath": str(output), "use_sequencer": False}
-    if not job.use_crop:
-        changes["use_border"] = False  # The merged frame is whole, empty outside the region.
-    before = {name: getattr(render, name) for name in changes}
-    try:
-        for name, value in changes.items():
-            setattr(render, name, value)
+def _as_job(scene: bpy.types.Scene, job: Job, path: str) -> Iterator[None]:
+    """The scene with the job's size and frame; it may have been changed since the job began."""
+    with ExitStack() as restore:
+
+        def put(owner: Any, name: str, value: Any) -> None:
+            before = getattr(owner, name)
+            if before != value:
+                restore.callback(setattr, owner, name, before)
+                setattr(owner, name, value)
+
+        render = scene.render
+        # First, and so restored last: Cycles' own settings are never touched by the rest.
+        put(render, "engine", DistributedCyclesResultEngine.bl_idname)
+        if (scene.frame_current, scene.frame_subframe) != (job.frame, job.subframe):
+            restore.callback(scene.frame_set, scene.frame_current, subframe=scene.frame_subframe)
+            scene.frame_set(job.frame, subframe=job.subframe)
+        # A cropped picture is a smaller frame here; without a crop the file is the whole frame.
+        put(render, "use_border", False)
+        put(render, "resolution_percentage", 100)
+        size = (job.region.width, job.region.height) if job.use_crop else (job.width, job.height)
+        put(render, "resolution_x", size[0])
+        put(render, "resolution_y", size[1])
+        put(render, "use_sequencer", False)
+        put(render, "filepath", path)
+        put(render, "use_overwrite", True)
+        put(render, "use_placeholder", False)
         yield
-    finally:
-        for name, value in before.items():
-            setattr(render, name, value)

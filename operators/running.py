@@ -1,7 +1,7 @@
-"""The one place that knows the render which is running, and the Blender data that shows it.
+r"""The one place that knows the render which is running, and the Blender data that shows it.
 
-    session.poll() -> tick() -> window_manager.distributed_cycles -> panels
-                           \-> questions (an unknown host key, a locked key file)
+session.poll() -> tick() -> window_manager.distributed_cycles -> panels
+                       \-> questions (an unknown host key, a locked key file)
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bpy
 
@@ -18,6 +18,9 @@ from ..engine.messages import Message, NodeChanged, NodeStatus, Progress, Sessio
 from ..engine.session import RenderSession
 from ..engine.store import JobStore
 from . import addon
+
+if TYPE_CHECKING:
+    from ..engine.ssh import Access
 
 TICK_BUDGET_S = 0.015
 """Main-thread time that messages may take per tick; the rest of them waits for the next one."""
@@ -31,29 +34,32 @@ class Running:
     session: RenderSession
     store: JobStore
     job: Job
+    access: Access | None
     is_cancelled: bool = False
     pending: deque[Message] = field(default_factory=deque)
 
 
-_current: Running | None = None
+class _State:
+    current: Running | None = None
+
+
 questions: dict[str, EngineError] = {}
 """Node name -> the error that a person can answer."""
 
 
 def current() -> Running | None:
     """The running render, if there is one."""
-    return _current
+    return _State.current
 
 
-def begin(job: Job, store: JobStore, nodes: list[Node], *, can_ask: bool) -> Running:
+def begin(job: Job, store: JobStore, nodes: list[Node], *, access: Access | None, can_ask: bool) -> Running:
     """Start rendering `job`. Raises EngineError; then `store` is closed."""
-    global _current
     try:
         session = RenderSession(
             job,
             nodes,
             store,
-            access=addon.access_for(nodes),
+            access=access,
             local_blender=addon.local_blender(),
             can_ask=can_ask,
         )
@@ -61,36 +67,34 @@ def begin(job: Job, store: JobStore, nodes: list[Node], *, can_ask: bool) -> Run
         store.close()
         raise
     questions.clear()
-    _current = Running(session, store, job)
+    _State.current = Running(session, store, job, access)
     reset_status()
     status().is_running = True
     status().phase = "Preparing"
     session.start()
-    return _current
+    return _State.current
 
 
 def cancel() -> None:
     """Ask the running render to stop; its SessionDone comes later."""
-    if _current is not None and not _current.is_cancelled:
-        _current.is_cancelled = True
+    if _State.current is not None and not _State.current.is_cancelled:
+        _State.current.is_cancelled = True
         status().phase = "Stopping"
-        _current.session.cancel()
+        _State.current.session.cancel()
 
 
 def end() -> None:
     """The render is over: let go of it and of its folder."""
-    global _current
-    if _current is not None:
-        _current.store.close()
-    _current = None
+    if _State.current is not None:
+        _State.current.store.close()
+    _State.current = None
     questions.clear()
     status().is_running = False
 
 
 def stop() -> None:
     """Stop whatever runs, within a bounded time: the extension is disabled, or Blender quits."""
-    global _current
-    running, _current = _current, None
+    running, _State.current = _State.current, None
     if running is not None:
         running.session.cancel()
         # Workers end by themselves when their stdin closes, should this not be long enough.
@@ -140,7 +144,7 @@ def show(message: Message) -> None:
     shown = status()
     match message:
         case Progress(done, total, fraction, seconds_left):
-            if not (_current and _current.is_cancelled):
+            if not (_State.current and _State.current.is_cancelled):
                 shown.phase = "Rendering"
             shown.progress = fraction
             shown.tiles_done, shown.tiles_total = done, total

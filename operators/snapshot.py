@@ -1,120 +1,95 @@
-"""From Blender's scene to the engine's job: what is rendered, of what files, and what to warn of."""
+"""From the open scene to a job: what is checked, what is frozen, what is saved."""
 
 from __future__ import annotations
 
 import datetime
-import glob
-import os
-import re
 import sys
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
+import numpy as np
 
-from ..engine import exactness
-from ..engine.assets import scene_files, snapshot_path
-from ..engine.job import Job, JobError, Rect, SceneFile
+from ..engine import exactness, tiling
+from ..engine.assets import snapshot_path
+from ..engine.job import Job, JobError, Rect
 from ..engine.store import JobStore
-from ..engine.tiling import auto_tile_size
-from ..engine.worker.paths import mirrored
+from . import files, output, painted
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A job, and what a person should know before it is rendered."""
+    """A job and what belongs to it before its folder is made."""
 
     job: Job
     warnings: tuple[str, ...]
+    pictures: tuple[painted.Painted, ...]
 
 
 def check(scene: bpy.types.Scene) -> None:
-    """Raise JobError where the scene cannot be rendered distributed, with the reason."""
-    if scene.render.engine != "CYCLES":
-        raise JobError("The render engine is not Cycles.", "Choose Cycles in the Render properties.")
+    """Raise JobError where this scene cannot be rendered in tiles, or not be saved afterwards."""
+    render = scene.render
+    if render.engine != "CYCLES":
+        raise JobError(f"The scene {scene.name!r} is not rendered by Cycles.", "Set Render Engine to Cycles.")
     if scene.camera is None:
-        raise JobError("The scene has no camera.", "Add one, or make one the scene's active camera.")
-    if scene.render.use_multiview:
+        raise JobError(f"The scene {scene.name!r} has no camera.", "Add one, and make it the scene's camera.")
+    if not any(layer.use for layer in scene.view_layers):
+        raise JobError("No view layer is enabled.", "Enable Use for Rendering in View Layer properties.")
+    if render.use_multiview:
         raise JobError(
-            "Stereoscopy renders several views at once, which cannot be distributed yet.",
-            "Switch Stereoscopy off in the Output properties.",
+            "Stereoscopy (multi-view) cannot be rendered in tiles.", "Disable it in Output properties."
         )
     if scene.cycles.time_limit > 0:
         raise JobError(
-            "A Time Limit would be spent on each tile anew, and the tiles would not fit together.",
-            "Set Sampling > Time Limit to 0.",
+            f"The scene's Time Limit of {scene.cycles.time_limit:g} s would be spent on each tile anew.",
+            "Set it to 0 in Render properties > Sampling; the noise threshold bounds the time as well.",
         )
-    if not any(layer.use for layer in scene.view_layers):
-        raise JobError("No view layer is used for rendering.", "Enable Use for Rendering in one.")
-    if scene.render.is_movie_format:
-        raise JobError("The output format is a movie.", "Choose an image format in the Output properties.")
-
-
-def check_output(scene: bpy.types.Scene, frame: int) -> Path:
-    """The path the picture will have. Raise JobError where it could not be written there."""
-    path = Path(bpy.path.abspath(scene.render.frame_path(frame=frame)))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    if render.use_freestyle:
         raise JobError(
-            f"The output folder {path.parent} cannot be made ({error.strerror}).", "Choose another output path."
-        ) from None
-    if not os.access(path.parent, os.W_OK) or path.is_dir():
-        raise JobError(f"The output {path} cannot be written.", "Choose another output path.")
-    return path
+            "Freestyle lines cannot be rendered in tiles.", "Disable Freestyle in Render properties."
+        )
+    if render.is_movie_format:
+        raise JobError(
+            f"The output format {render.image_settings.file_format} is for movies, this is a still.",
+            "Choose an image format in Output properties.",
+        )
+    output.check_writable(scene)
 
 
-def overscan(scene: bpy.types.Scene) -> int:
-    """The margin in pixels that makes this scene's tiles exact."""
-    return exactness.overscan(
-        adaptive=scene.cycles.use_adaptive_sampling,
-        volumes=_may_have_volumes(),
-        volume_biased=getattr(scene.cycles, "volume_biased", False),
-        blender_version=bpy.app.version,
-    )
-
-
-def _may_have_volumes() -> bool:
-    """Whether anything could be a volume. A margin too many costs little, one too few exactness."""
-    if any(block.type == "VOLUME" for block in bpy.data.objects):
-        return True
-    owners = [*bpy.data.materials, *bpy.data.worlds]
-    trees = [owner.node_tree for owner in owners if owner.node_tree] + list(bpy.data.node_groups)
-    return any("VOLUME" in node.type or "Volume" in node.bl_idname for tree in trees for node in tree.nodes)
-
-
-def notes(scene: bpy.types.Scene) -> list[str]:
-    """What would make the picture differ from F12's."""
+def warnings_of(scene: bpy.types.Scene) -> list[str]:
+    """What will differ from F12 although the render goes on."""
     found = []
     if scene.cycles.use_denoising:
-        found.append("Denoising: this version returns the frame before denoising, with the data for it.")
-    if getattr(scene.cycles, "use_guiding", False):
-        found.append("Path guiding learns from its own samples: tiles will differ from F12 in their noise.")
-    if scene.render.use_sequencer and scene.sequence_editor and _strips(scene):
-        found.append("The sequencer is left out: the picture is the scene's own.")
+        found.append(
+            "The frame comes back without denoising, with the passes that a Denoise node in the compositor needs."
+        )
+    if scene.cycles.use_guiding:
+        found.append(
+            "Path Guiding learns from each tile alone: tiles will not be the same pixels as in one render."
+        )
+    editor = scene.sequence_editor
+    # Until Blender 4.3 strips were called sequences.
+    if (
+        scene.render.use_sequencer
+        and editor
+        and len(editor.strips if hasattr(editor, "strips") else editor.sequences)
+    ):
+        found.append("The sequencer's strips are left out: the camera's picture is rendered.")
     return found
 
 
-def _strips(scene: bpy.types.Scene) -> bool:
-    editor = scene.sequence_editor
-    return bool(len(editor.strips if hasattr(editor, "strips") else editor.sequences))
+def take(scene: bpy.types.Scene, view_layer: str, *, tile_size: int, workers: int, folder: Path) -> Snapshot:
+    """Check `scene` and describe its job; nothing is written yet. Raises JobError.
 
-
-def take(scene: bpy.types.Scene, *, tile_size: int, workers: int) -> Snapshot:
-    """Describe the scene as it is now; `tile_size` 0 chooses one for so many `workers`.
-
-    Nothing is written yet. Raises JobError.
+    `tile_size` 0 chooses one for so many `workers`. `folder` is where the job's files will be.
     """
     check(scene)
-    render = scene.render
-    width = render.resolution_x * render.resolution_percentage // 100
-    height = render.resolution_y * render.resolution_percentage // 100
-    region = _region(render, width, height)
-    margin = overscan(scene)
-    files, missing = scene_files(_paths())
-    warnings = notes(scene) + [f"{_owner(path)} is missing: {path}" for path in missing]
+    width, height = size_of(scene)
+    region = region_of(scene, width, height)
+    overscan = overscan_of(scene)
+    pictures, lost = painted.find(folder)
+    needed, missing = files.find(scene, pictures)
     job = Job(
         id=uuid.uuid4().hex,
         source=bpy.data.filepath,
@@ -125,93 +100,102 @@ def take(scene: bpy.types.Scene, *, tile_size: int, workers: int) -> Snapshot:
         width=width,
         height=height,
         region=region,
-        use_crop=render.use_border and render.use_crop_to_border,
-        overscan=margin,
-        tile_size=tile_size or auto_tile_size(region, workers, margin),
-        blender_version=bpy.app.version,
-        view_layer=next(layer.name for layer in scene.view_layers if layer.use),
+        use_crop=scene.render.use_border and scene.render.use_crop_to_border,
+        overscan=overscan,
+        tile_size=tile_size or tiling.auto_tile_size(region, workers, overscan),
+        blender_version=tuple(bpy.app.version),
+        view_layer=shown_layer(scene, view_layer),
         use_denoising_data=scene.cycles.use_denoising,
-        use_scripts=_runs_scripts(),
+        use_scripts=use_scripts(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        files=files,
+        files=needed,
     )
-    return Snapshot(job, tuple(warnings))
+    return Snapshot(job, (*warnings_of(scene), *missing, *lost), pictures)
 
 
-def save(snapshot: Snapshot, folder: Path) -> tuple[JobStore, tuple[str, ...]]:
-    """Make the job folder with the scene as it is at this moment; further warnings come with it.
-
-    The user's file, undo steps and modified mark stay as they are. Raises StoreError.
-    """
-    changed = [image for image in bpy.data.images if image.is_dirty and not image.packed_file]
-    painted = [image for image in changed if image.source == "FILE" and image.filepath]
-    places = [
-        SceneFile(str(folder / "images" / f"{number}{Path(image.filepath).suffix}"), mirrored(_absolute(image)))
-        for number, image in enumerate(painted)
-    ]
-    replaced = {file.path for file in places}
-    files = tuple(file for file in snapshot.job.files if file.path not in replaced)
-    store = JobStore.create(folder, replace(snapshot.job, files=(*files, *places)))
-    for image, place in zip(painted, places, strict=True):
-        Path(place.source).parent.mkdir(mode=0o700, exist_ok=True)
-        image.save(filepath=place.source, save_copy=True)
-    bpy.ops.wm.save_as_mainfile(filepath=str(store.snapshot), copy=True, relative_remap=False, check_existing=False)
-    lost = [image.name for image in changed if image not in painted]
-    return store, tuple(f"Unsaved changes of image {name!r} are not rendered: save or pack it." for name in lost)
+def save(store: JobStore, pictures: tuple[painted.Painted, ...]) -> None:
+    """Write the scene as it is now into the job folder. The user's file, its dirty flag and the
+    undo steps stay as they are. Raises JobError."""
+    try:
+        for picture in pictures:
+            picture.write()
+        # Copied as they are, relative paths hold in the mirrored tree on the nodes.
+        bpy.ops.wm.save_as_mainfile(
+            filepath=str(store.snapshot), copy=True, relative_remap=False, check_existing=False
+        )
+        # What is newly made with Blender's default rights is for this user alone.
+        store.snapshot.chmod(0o600)
+    except (RuntimeError, OSError) as error:
+        raise JobError(f"The snapshot of the scene could not be saved: {error}".strip()) from None
 
 
-def _region(render: bpy.types.RenderSettings, width: int, height: int) -> Rect:
+def size_of(scene: bpy.types.Scene) -> tuple[int, int]:
+    """Width and height of the whole frame in pixels, as Blender computes them."""
+    render = scene.render
+    percentage = render.resolution_percentage
+    return render.resolution_x * percentage // 100, render.resolution_y * percentage // 100
+
+
+def region_of(scene: bpy.types.Scene, width: int, height: int) -> Rect:
+    """What F12 would render: the frame, or the user's own render region. Raises JobError."""
+    render = scene.render
     if not render.use_border:
         return Rect(0, 0, width, height)
-    # Truncated, as Blender does with its own render border.
-    left, right = int(render.border_min_x * width), int(render.border_max_x * width)
-    bottom, top = int(render.border_min_y * height), int(render.border_max_y * height)
+
+    def pixel(fraction: float, size: int) -> int:
+        # Blender multiplies in single precision and drops the rest.
+        return int(np.float32(fraction) * np.float32(size))
+
+    left, right = pixel(render.border_min_x, width), pixel(render.border_max_x, width)
+    bottom, top = pixel(render.border_min_y, height), pixel(render.border_max_y, height)
     if right <= left or top <= bottom:
-        raise JobError("The render region is empty.", "Clear it (Ctrl Alt B), or draw it larger.")
+        raise JobError("The render region is empty.", "Draw it anew, or disable Render Region.")
     return Rect(left, bottom, right - left, top - bottom)
 
 
-def _runs_scripts() -> bool:
-    """Whether scripts in the file run in this Blender: by preference or by command line."""
-    last = [word for word in sys.argv if word in ("-y", "--enable-autoexec", "-Y", "--disable-autoexec")]
-    if last:
-        return last[-1] in ("-y", "--enable-autoexec")
-    return bool(bpy.context.preferences.filepaths.use_scripts_auto_execute)
+def overscan_of(scene: bpy.types.Scene) -> int:
+    """Margin in pixels that each tile needs to be exact."""
+    return exactness.overscan(
+        adaptive=scene.cycles.use_adaptive_sampling,
+        volumes=has_volumes(scene),
+        volume_biased=getattr(scene.cycles, "volume_biased", False),  # Blender 5.0 and later
+        blender_version=tuple(bpy.app.version),
+    )
 
 
-def _absolute(block: bpy.types.ID) -> str:
-    return os.path.normpath(bpy.path.abspath(block.filepath, library=block.library))
+def has_volumes(scene: bpy.types.Scene) -> bool:
+    """Whether the scene may hold a volume. A yes too many costs some pixels of margin."""
+    return (
+        any(item.type == "VOLUME" for item in scene.objects)
+        or (scene.world is not None and _is_volume(scene.world))
+        or any(_is_volume(material) for material in bpy.data.materials)
+    )
 
 
-def _paths() -> Iterable[str]:
-    """Absolute paths of all external files that Blender names, sequences and UDIM sets whole."""
-    sequences = {_absolute(image) for image in bpy.data.images if image.source in ("SEQUENCE", "TILED")}
-    for path in bpy.utils.blend_paths(absolute=True, packed=False, local=False):
-        absolute = os.path.normpath(path)
-        if absolute in sequences or "<UDIM>" in absolute or "<UVTILE>" in absolute:
-            yield from _expanded(absolute) or [absolute]
-        elif not os.path.isdir(absolute):
-            yield absolute
+def _is_volume(block: bpy.types.Material | bpy.types.World) -> bool:
+    tree = block.node_tree
+    return tree is not None and any(
+        node.bl_idname in ("ShaderNodeOutputMaterial", "ShaderNodeOutputWorld")
+        and node.inputs["Volume"].is_linked
+        for node in tree.nodes
+    )
 
 
-def _expanded(path: str) -> list[str]:
-    head, name = os.path.split(path)
-    for token, pattern in (("<UDIM>", "[0-9]" * 4), ("<UVTILE>", "u*_v*")):
-        if token in name:
-            before, _, after = name.partition(token)
-            return glob.glob(os.path.join(glob.escape(head), glob.escape(before) + pattern + glob.escape(after)))
-    digits = re.search(r"\d+(?=\D*$)", name)
-    if digits is None:
-        return []
-    before, after = name[: digits.start()], name[digits.end() :]
-    return glob.glob(os.path.join(glob.escape(head), glob.escape(before) + "[0-9]*" + glob.escape(after)))
+def shown_layer(scene: bpy.types.Scene, wanted: str) -> str:
+    """Name of the view layer whose picture is shown: the wanted one where it is rendered."""
+    rendered = [layer.name for layer in scene.view_layers if layer.use]
+    return wanted if wanted in rendered else rendered[0]
 
 
-def _owner(path: str) -> str:
-    """The datablock that wants a file, in words."""
-    for collection in ("images", "libraries", "fonts", "sounds", "movieclips", "volumes", "cache_files"):
-        for block in getattr(bpy.data, collection):
-            if block.filepath and _absolute(block) == path:
-                kind = block.bl_rna.name
-                return f"The file of {kind} {block.name!r}"
-    return "A file"
+def use_scripts() -> bool:
+    """Whether scripts in the file run in this Blender: then they do so on the nodes as well."""
+    allowed = bpy.context.preferences.filepaths.use_scripts_auto_execute
+    for argument in sys.argv:
+        if argument in ("-y", "--enable-autoexec"):
+            allowed = True
+        elif argument in ("-Y", "--disable-autoexec"):
+            allowed = False
+        elif argument in ("--", "--command"):
+            break
+    # True where Blender has refused to run something of this file.
+    return allowed and not bpy.app.autoexec_fail

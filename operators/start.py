@@ -1,77 +1,72 @@
-"""From "render this" to a session that can be started; the same for window and command line."""
+"""Beginning and ending a render: what the button and the command line have in common."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bpy
 
-from ..engine.job import JobError, Node
-from ..engine.session import RenderSession
+from ..engine.job import EngineError, JobError, Node
 from ..engine.store import JobStore, newest_resumable, unused_folder
-from . import addon, snapshot
-from .running import Running
+from . import addon, output, running, snapshot
+
+if TYPE_CHECKING:
+    from ..engine.ssh import Access
 
 
-def jobs_folder() -> Path:
-    return addon.folder("jobs")
-
-
-def resumable(folder: Path | None = None) -> JobStore | None:
-    """The interrupted job in `folder`, or the newest one of the open .blend; opened.
-
-    Raises StoreError where `folder` is given and holds none.
-    """
-    if folder is not None:
-        return JobStore.open(folder)
-    return newest_resumable(jobs_folder(), bpy.data.filepath)
-
-
-def new(
+def new_job(
     scene: bpy.types.Scene,
+    view_layer: str,
     nodes: list[Node],
-    access: addon.Access,
     *,
+    access: Access | None,
     tile_size: int,
     can_ask: bool,
     folder: Path | None = None,
-) -> Running:
-    """Snapshot the scene and make ready to render it on `nodes`. Raises EngineError."""
+) -> running.Running:
+    """Freeze the scene into a new job folder and start rendering it. Raises EngineError."""
     if not nodes:
-        raise JobError("No node is enabled.", "Enable This Computer or another node in the preferences.")
-    addon.check_online(nodes)
-    output = snapshot.check_output(scene, scene.frame_current)
-    taken = snapshot.take(scene, tile_size=tile_size, workers=len(nodes))
-    folder = folder or unused_folder(jobs_folder(), taken.job.source)
-    store, lost = snapshot.save(taken, folder)
-    return _ready(store, nodes, access, output, [*taken.warnings, *lost], can_ask)
-
-
-def again(
-    store: JobStore, scene: bpy.types.Scene, nodes: list[Node], access: addon.Access, *, can_ask: bool
-) -> Running:
-    """Make ready to go on with an interrupted job. Raises EngineError."""
+        raise JobError(
+            "No node can take part.", "Enable This Computer or another node in the extension's preferences."
+        )
+    folder = folder or unused_folder(addon.jobs_folder(), bpy.data.filepath)
+    taken = snapshot.take(scene, view_layer, tile_size=tile_size, workers=len(nodes), folder=folder)
+    store = JobStore.create(folder, taken.job)
     try:
-        addon.check_online(nodes)
-        if store.job.blender_version[:2] != bpy.app.version[:2]:
-            wanted = ".".join(map(str, store.job.blender_version))
-            raise JobError(f"The interrupted render was begun with Blender {wanted}.", "Resume it with that one.")
-        output = snapshot.check_output(scene, store.job.frame)
-        return _ready(store, nodes, access, output, snapshot.notes(scene), can_ask)
+        snapshot.save(store, taken.pictures)
+    except EngineError:
+        store.close()
+        raise
+    started = running.begin(taken.job, store, nodes, access=access, can_ask=can_ask)
+    for text in taken.warnings:
+        running.say(text, "WARNING")
+    return started
+
+
+def old_job(
+    nodes: list[Node], *, access: Access | None, can_ask: bool, folder: Path | None = None
+) -> running.Running:
+    """Go on with an interrupted job: that in `folder`, or the newest of this .blend. Raises EngineError."""
+    store = JobStore.open(folder) if folder else newest_resumable(addon.jobs_folder(), bpy.data.filepath)
+    if store is None:
+        name = bpy.data.filepath or "a file that was never saved"
+        raise JobError(f"There is no interrupted render of {name}.", "Start a new one.")
+    needed, here = store.job.blender_version, tuple(bpy.app.version)
+    if needed[:2] != here[:2]:
+        store.close()
+        raise JobError(
+            f"That render was begun in Blender {'.'.join(map(str, needed))}.",
+            "Resume it there: other versions compute other pixels.",
+        )
+    scene = bpy.data.scenes.get(store.job.scene)
+    try:
+        if scene is None:
+            raise JobError(
+                f"That render was of the scene {store.job.scene!r}, which is gone.", "Start a new one."
+            )
+        output.check_writable(scene)
     except JobError:
         store.close()
         raise
-
-
-def _ready(
-    store: JobStore,
-    nodes: list[Node],
-    access: addon.Access,
-    output: Path,
-    warnings: list[str],
-    can_ask: bool,
-) -> Running:
-    session = RenderSession(
-        store.job, nodes, store, access=access, local_blender=addon.local_blender(), can_ask=can_ask
-    )
-    return Running(session, store, output, warnings)
+    return running.begin(store.job, store, nodes, access=access, can_ask=can_ask)

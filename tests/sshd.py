@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.job import Node
 from engine.known_hosts import KnownHosts
-from engine.ssh import Access
+from engine.ssh import Access, SshConnection
 
 
 def keygen(path: Path, *options: str, passphrase: str = "") -> Path:
@@ -27,6 +27,16 @@ def free_port(address: str = "127.0.0.1") -> int:
     with socket.socket(family) as sock:
         sock.bind((address, 0))
         return int(sock.getsockname()[1])
+
+
+def log_in(node: Node, access: Access) -> None:
+    """Connect, run a command, and close; raises what connect() raises."""
+    connection = SshConnection(node, access)
+    try:
+        connection.connect()
+        assert connection.run("echo hello; echo there >&2; exit 3", 10) == (3, "hello\n", "there\n")
+    finally:
+        connection.close()
 
 
 class Sshd:
@@ -51,11 +61,11 @@ class Sshd:
         (folder / "authorized_keys").write_text(self.user_key.with_suffix(".pub").read_text())
         settings = " ".join(f"{name}={value}" for name, value in (environment or {}).items())
         (folder / "sshd_config").write_text(
-            f"Port {self.port}\nListenAddress {address}\nHostKey {self.host_key}\n"
+            # sshd takes the first of several values.
+            f"{options}Port {self.port}\nListenAddress {address}\nHostKey {self.host_key}\n"
             f"AuthorizedKeysFile {folder / 'authorized_keys'}\nStrictModes no\nUsePAM no\n"
             f"PasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\nLogLevel VERBOSE\n"
             + (f"SetEnv {settings}\n" if settings else "")
-            + options
         )
         self._namespace = namespace
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,7 +78,8 @@ class Sshd:
         self.stop()
 
     def start(self) -> None:
-        Path("/run/sshd").mkdir(exist_ok=True)
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)
         inside = ["ip", "netns", "exec", self._namespace] if self._namespace else []
         command = [*inside, "/usr/sbin/sshd", "-D", "-e", "-f", str(self.folder / "sshd_config")]
         with self.log.open("ab") as log:
@@ -130,27 +141,32 @@ class Sshd:
 
 
 class Namespace:
-    """A machine of its own as far as the network can tell: 10.<n>.<m>.2, we are .1. Needs root."""
+    """A machine of its own as far as the network can tell: it is .2 of 198.18.<n>.0, we are .1. Needs root."""
 
     _count = 0
 
     def __init__(self) -> None:
         Namespace._count += 1
-        number = os.getpid() % 200 + 20
+        # Of the block that is reserved for tests of networks (RFC 2544), so that no real network is hidden.
+        block = (os.getpid() * 16 + Namespace._count) % 512
         self.name = f"dcns{os.getpid()}-{Namespace._count}"
         self._link = f"dc{os.getpid() % 100000}h{Namespace._count}"
         self._peer = f"dc{os.getpid() % 100000}n{Namespace._count}"
-        self.here = f"10.{number}.{Namespace._count}.1"
-        self.address = f"10.{number}.{Namespace._count}.2"
+        self.here = f"198.{18 + block // 256}.{block % 256}.1"
+        self.address = f"198.{18 + block // 256}.{block % 256}.2"
 
     def __enter__(self) -> Namespace:
         _ip("netns", "add", self.name)
-        _ip("link", "add", self._link, "type", "veth", "peer", "name", self._peer, "netns", self.name)
-        _ip("addr", "add", f"{self.here}/24", "dev", self._link)
-        _ip("link", "set", self._link, "up")
-        _ip("-n", self.name, "addr", "add", f"{self.address}/24", "dev", self._peer)
-        _ip("-n", self.name, "link", "set", self._peer, "up")
-        _ip("-n", self.name, "link", "set", "lo", "up")
+        try:
+            _ip("link", "add", self._link, "type", "veth", "peer", "name", self._peer, "netns", self.name)
+            _ip("addr", "add", f"{self.here}/24", "dev", self._link)
+            _ip("link", "set", self._link, "up")
+            _ip("-n", self.name, "addr", "add", f"{self.address}/24", "dev", self._peer)
+            _ip("-n", self.name, "link", "set", self._peer, "up")
+            _ip("-n", self.name, "link", "set", "lo", "up")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

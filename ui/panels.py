@@ -25,7 +25,7 @@ class _RenderPanel:
     bl_space_type = "PROPERTIES"
     bl_region_type = "WINDOW"
     bl_context = "render"
-    COMPAT_ENGINES = {"CYCLES"}  # noqa: RUF012 - as Blender's own panels have it
+    COMPAT_ENGINES = {"CYCLES"}
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:

@@ -23,7 +23,9 @@ class DISTRIBUTED_CYCLES_UL_nodes(bpy.types.UIList):
         layout: bpy.types.UILayout,
         _data: Any,
         node: DistributedCyclesNode,
-        *_: Any,
+        _icon: int,
+        _active_data: Any,
+        _active_property: str,
     ) -> None:
         row = layout.row(align=True)
         row.prop(node, "enabled", text="")
@@ -87,7 +89,9 @@ class DistributedCyclesPreferences(bpy.types.AddonPreferences):
         test = context.window_manager.distributed_cycles.tests.get(node_title(node))
         row = layout.row()
         is_running = test is not None and test.is_running
-        row.operator("distributed_cycles.node_test", text="Testing..." if is_running else "Test", icon="PLUGIN")
+        row.operator(
+            "distributed_cycles.node_test", text="Testing..." if is_running else "Test", icon="PLUGIN"
+        )
         draw_question(row, node_title(node), test.question if test else "NONE")
         if test is not None and test.text:
             icon = "CHECKMARK" if test.is_good else "ERROR"

@@ -43,7 +43,11 @@ class DistributedCyclesNode(bpy.types.PropertyGroup):
         description="Path of Blender on the node; if empty, it is looked for in the usual places",
     )
     threads: IntProperty(
-        name="Threads", description="CPU threads a render may use there; 0 for all", default=0, min=0, max=1024
+        name="Threads",
+        description="CPU threads a render may use there; 0 for all",
+        default=0,
+        min=0,
+        max=1024,
     )
 
 

@@ -12,7 +12,12 @@ MARGIN_PX = 60
 
 
 def wrapped(
-    layout: bpy.types.UILayout, context: bpy.types.Context, text: str, *, icon: str = "NONE", is_alert: bool = False
+    layout: bpy.types.UILayout,
+    context: bpy.types.Context,
+    text: str,
+    *,
+    icon: str = "NONE",
+    is_alert: bool = False,
 ) -> None:
     """Draw `text` in as many lines as the region's width needs; `icon` stands before the first."""
     width = context.region.width if context.region else 400

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any, NoReturn
 
 from . import scene
@@ -162,10 +163,10 @@ def _move_blenders_temporary_folder(path: str) -> None:
     """Blender removes its own temporary folder only on a normal exit; put it inside ours."""
     import bpy
 
-    before = bpy.app.tempdir
+    before = Path(bpy.app.tempdir)
     bpy.context.preferences.filepaths.temporary_directory = path
-    if bpy.app.tempdir != before and os.path.isdir(before) and not os.listdir(before):
-        os.rmdir(before)
+    if Path(bpy.app.tempdir) != before and before.is_dir() and not any(before.iterdir()):
+        before.rmdir()
 
 
 def main(nonce: str) -> NoReturn:

@@ -61,7 +61,9 @@ def main() -> None:
 def show(where: str, overheads: list[float]) -> None:
     milliseconds = [1000 * seconds for seconds in overheads]
     print(f"{where}: 64 tiles of 64x64 px, a kept Blender")
-    print(f"  overhead per tile: median {statistics.median(milliseconds):.1f} ms, most {max(milliseconds):.1f} ms")
+    print(
+        f"  overhead per tile: median {statistics.median(milliseconds):.1f} ms, most {max(milliseconds):.1f} ms"
+    )
 
 
 def kept(node: Node, blend: Path, folder: Path, access: Access | None) -> list[float]:

@@ -147,9 +147,7 @@ drive.to_the_end()
 """
 
 
-def test_killed_main_process_is_resumed(
-    scene: Scene, tmp_path: Path, node_tmp: Path, mark: str
-) -> None:
+def test_killed_main_process_is_resumed(scene: Scene, tmp_path: Path, node_tmp: Path, mark: str) -> None:
     from engine.session import RenderSession
     from engine.store import JobStore
 
@@ -194,9 +192,7 @@ bpy.app.handlers.render_pre.append(poison)
 """
 
 
-def test_a_poison_tile_is_named_and_everything_else_rendered(
-    new_session: NewSession, tmp_path: Path
-) -> None:
+def test_a_poison_tile_is_named_and_everything_else_rendered(new_session: NewSession, tmp_path: Path) -> None:
     blend = support.make_scene(tmp_path / "poison.blend", more=POISON)
     drive = new_session(
         ONE, TWO, Node("three", threads=1), source=str(blend), blend="poison.blend", use_scripts=True
@@ -218,9 +214,7 @@ def test_scripts_do_not_run_unless_allowed(new_session: NewSession, scene: Scene
     support.assert_equal(frame_of(drive), scene.f12)
 
 
-def test_noise_before_and_beside_the_protocol(
-    new_session: NewSession, scene: Scene, tmp_path: Path
-) -> None:
+def test_noise_before_and_beside_the_protocol(new_session: NewSession, scene: Scene, tmp_path: Path) -> None:
     noise = 'echo "Welcome to node"; echo DCF1; head -c 50000 /dev/urandom; echo tty >&2'
     drive = new_session(ONE, command=launcher(tmp_path / "noisy", noise))
     assert drive.to_the_end().outcome == "done"

@@ -20,8 +20,10 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 TRIXIE = Path(os.environ.get("DC_CHROOT") or CACHE / "distributed-cycles" / "trixie").resolve()
 START_S = 90
 """Software OpenGL draws the first window slowly."""
-ROW = 20
-"""Pixels from one row of buttons to the next, at a scale of 1."""
+STEP = 14
+"""Pixels; buttons are 20 high."""
+PAGE_CLICKS = 6
+"""Of the wheel; less than the lowest editor shows at once."""
 
 
 class Home:
@@ -114,7 +116,9 @@ class Window:
         """Wait for an expression to be true. Returns its value."""
         deadline = time.monotonic() + timeout
         while not (value := self.ask(expression)):
-            assert time.monotonic() < deadline, f"not within {timeout} s: {expression}\n{self.log.read_text()}"
+            assert time.monotonic() < deadline, (
+                f"not within {timeout} s: {expression}\n{self.log.read_text()}"
+            )
             time.sleep(0.1)
         return value
 
@@ -152,15 +156,26 @@ class Window:
 
     def _find(self, text: str, editor: str, at: float, keys: str) -> tuple[int, int]:
         left, top, right, bottom = self.region(editor)
-        x = int(left + at * (right - left))
+        x, middle = int(left + at * (right - left)), (top + bottom) // 2
         seen: list[str] = []
-        for y in range(top + ROW // 2, bottom, ROW // 2):
-            self.execute("C.window_manager.clipboard = value = ''")
-            self.desktop.move(x, y)
-            self.desktop.key(keys)
-            found = self.ask("C.window_manager.clipboard")
-            if text in found:
-                return x, y
-            seen += [found] if found and found not in seen else []
+        for clicks in (0, -100, *[PAGE_CLICKS] * 20):
+            before = self.desktop.pixels()[top:bottom, left:right]
+            if clicks:
+                self.desktop.scroll(x, middle, clicks)
+                self.wait_for_drawing()
+            if clicks > 0 and (before == self.desktop.pixels()[top:bottom, left:right]).all():
+                break
+            for y in range(top + STEP // 2, bottom, STEP):
+                found = self._copied(x, y, keys)
+                if text in found:
+                    return x, y
+                seen += [found] if found and found not in seen else []
         self.desktop.screenshot(support.REPOSITORY / "build" / "gui" / "not-found.png")
         raise AssertionError(f"no {text!r} in {editor} at {at:.0%}; there are {seen}")
+
+    def _copied(self, x: int, y: int, keys: str) -> str:
+        """What Blender copies where the pointer stands over (x, y) and `keys` are pressed."""
+        self.execute("C.window_manager.clipboard = value = ''")
+        self.desktop.move(x, y)
+        self.desktop.key(keys)
+        return str(self.ask("C.window_manager.clipboard"))

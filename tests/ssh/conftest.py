@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from ..sshd import Sshd
+from ..sshd import Namespace, Sshd
+
+
+@pytest.fixture(autouse=True)
+def no_keys_but_the_test_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    with Namespace() as space:
+        yield space
 
 
 @pytest.fixture

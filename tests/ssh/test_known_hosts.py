@@ -78,6 +78,31 @@ CASES = {
     "authority of another": b"@cert-authority * {other}\n{name} {key}\n",
     "key of another type": b"{name} {rsa}\n",
     "type does not match the key": b"{name} ssh-rsa {key64}\n",
+    "too much padding": b"{name} ssh-ed25519 {key64}=\n",
+    "cut key": b"{name} ssh-ed25519 {cut}\n",
+    "rubbish after the key": b"{name} {key}!\n",
+    "of no port": b"{address} {key}\n",
+    "of no port, another key": b"{address} {other}\n",
+    "of no port, revoked": b"@revoked {address} {key}\n",
+    "of no port, and of the port another": b"{address} {key}\n{name} {other}\n",
+    "revoked of no port, known with it": b"@revoked {address} {key}\n{name} {key}\n",
+    "negated first": b"!{name},* {key}\n",
+    "negation of another": b"!elsewhere,{name} {key}\n",
+    "negation alone": b"!elsewhere {key}\n",
+    "negated pattern": b"{name},!*.0.0.* {key}\n",
+    "unknown marker": b"@trusted {name} {key}\n",
+    "two markers": b"@revoked @cert-authority {name} {key}\n",
+    "blanks before a marker": b"  @revoked {name} {key}\n{name} {key}\n",
+    "bad hash beside it": b"|1|AAAA|!!!! {key}\n|1|x {key}\n|2|AAAA|AAAA {key}\n{name} {key}\n",
+    "bad hash": b"|1|AAAA|!!!! {key}\n",
+    "NUL beside it": b"#\0\n{name} {key}\n",
+    "brackets are no set": b"[[]127.0.0.1]:{port} {key}\n",
+    "comma alone": b",,,{name},, {key}\n",
+    **{
+        f"comment with byte {byte:#x}": b"# once " + bytes([byte]) + b"{name} {key}\n"
+        for byte in (0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E, 0x85, 0xA0)
+    },
+    "no-break space is part of a word": b"other\xa0{name} {key}\n",
 }
 
 
@@ -91,6 +116,7 @@ def test_as_ssh_judges(server: Sshd, tmp_path: Path, case: str) -> None:
         "port": str(server.port),
         "key": server.public_host_key,
         "key64": server.public_host_key.split()[1],
+        "cut": server.public_host_key.split()[1][:40],
         "other": " ".join(other[:2]),
         "rsa": " ".join(rsa[:2]),
     }

@@ -39,7 +39,9 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 @slow_but_sure
-@given(st.integers(0, 9), st.integers(1, 70), st.integers(1, 70), st.sampled_from(COMPRESSIONS), st.booleans())
+@given(
+    st.integers(0, 9), st.integers(1, 70), st.integers(1, 70), st.sampled_from(COMPRESSIONS), st.booleans()
+)
 def test_what_the_library_writes_is_read(
     tmp_path: Path, seed: int, height: int, width: int, compression: Any, is_half: bool
 ) -> None:

@@ -25,7 +25,9 @@ def test_addresses(text: str, expected: Node) -> None:
     assert parse_address(expected.address) == expected
 
 
-@pytest.mark.parametrize("text", ["", "a b", "host:", "host:0", "host:70000", "@host", "host:x", "a@b@c", "::1"])
+@pytest.mark.parametrize(
+    "text", ["", "a b", "host:", "host:0", "host:70000", "@host", "host:x", "a@b@c", "::1"]
+)
 def test_bad_addresses(text: str) -> None:
     with pytest.raises(NodeListError, match="USER@"):
         parse_address(text)

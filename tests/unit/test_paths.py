@@ -43,7 +43,8 @@ def test_every_absolute_path_has_a_place_inside(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "C:/x", "a\\..\\x", ".", "a/.", "x\0y", "\\\\s\\x"]
+    "name",
+    ["", "/etc/passwd", "../x", "a/../../x", "a//b", "C:/x", "a\\..\\x", ".", "a/.", "x\0y", "\\\\s\\x"],
 )
 def test_unsafe_names_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))

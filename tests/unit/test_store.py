@@ -80,7 +80,7 @@ def test_a_crash_at_any_point_loses_at_most_that_tile(
         if point == "before write":
             patch.setattr(store_module.os, "open", crash)
         elif point == "before rename":
-            patch.setattr(store_module.os, "replace", crash)
+            patch.setattr(Path, "replace", crash)
         elif point == "after rename":
             patch.setattr(store, "note", crash)
         else:

@@ -1,0 +1,160 @@
+"""Which files beside the .blend a scene needs, and which of them are missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from ..engine.assets import scene_files
+from ..engine.job import SceneFile
+from ..engine.worker.paths import mirrored
+from .image import NAME as OWN_IMAGE
+from .painted import Painted
+
+KINDS = {
+    "images": "image",
+    "libraries": "library",
+    "fonts": "font",
+    "movieclips": "movie clip",
+    "volumes": "volume",
+    "cache_files": "cache file",
+    "sounds": "sound",
+}
+TOKENS = ("<UDIM>", "<UVTILE>")
+MOST_FILES_PER_FOLDER = 10_000
+
+
+def find(scene: bpy.types.Scene, painted: tuple[Painted, ...]) -> tuple[tuple[SceneFile, ...], list[str]]:
+    """The files to send, and a warning per missing one that names who wants it.
+
+    Unsaved pixels take the place of the file they belong to.
+    """
+    owners = _owners()
+    paths = [path for path in _paths(scene) if not owners.get(path, "").startswith("sound ")]
+    found, missing = scene_files(paths)
+    replaced = {mirrored(picture.original): picture for picture in painted}
+    files = tuple(file for file in found if file.path not in replaced)
+    files += tuple(SceneFile(str(picture.file), place) for place, picture in replaced.items())
+    lost = {picture.original for picture in painted}
+    warnings = [
+        f"Missing file: {path}, wanted by {owners.get(path, 'the scene')}."
+        for path in missing
+        if path not in lost
+    ]
+    return files, warnings
+
+
+def _paths(scene: bpy.types.Scene) -> Iterator[str]:
+    own = bpy.data.images.get(OWN_IMAGE)
+    skipped = _absolute(own) if own is not None and own.filepath else ""
+    expanded = _expanded(scene)
+    # Brushes that Blender brings along are linked from its own folder; so every node has them.
+    blenders_own = Path(bpy.utils.resource_path("LOCAL"))
+    for named in bpy.utils.blend_paths(absolute=True, packed=False, local=False):
+        path = os.path.normpath(named)
+        if path == skipped or blenders_own in Path(path).parents:
+            continue
+        if path in expanded:
+            yield from expanded[path]
+        elif Path(path).is_dir():
+            yield from _below(Path(path))
+        else:
+            yield path
+    if bpy.data.filepath:
+        # Disk caches of particles and cloth stand beside the .blend under this name.
+        blend = Path(bpy.data.filepath)
+        yield from _below(blend.with_name(f"blendcache_{blend.stem}"))
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """Files of a cache's folder. A home or a root was set by mistake and is not sent."""
+    if folder in (Path.home(), Path(folder.anchor)) or not folder.is_dir():
+        return
+    for number, path in enumerate(sorted(folder.rglob("*"))):
+        if number >= MOST_FILES_PER_FOLDER:
+            return
+        if path.is_file():
+            yield str(path)
+
+
+def _owners() -> dict[str, str]:
+    """Absolute path -> the datablock that wants it, in words."""
+    owners = {}
+    for collection, kind in KINDS.items():
+        for block in getattr(bpy.data, collection):
+            if block.filepath and not block.filepath.startswith("<"):
+                owners.setdefault(_absolute(block), f"{kind} {block.name!r}")
+    return owners
+
+
+def _absolute(block: Any) -> str:
+    # A library that another one links is relative to that one.
+    library = block.parent if isinstance(block, bpy.types.Library) else block.library
+    return os.path.normpath(bpy.path.abspath(block.filepath, library=library))
+
+
+def _expanded(scene: bpy.types.Scene) -> dict[str, list[str]]:
+    """Absolute path -> the files it stands for: the tiles of a tiled image, a frame of a sequence."""
+    expanded: dict[str, list[str]] = {}
+    for image in bpy.data.images:
+        path = _absolute(image)
+        if image.source == "TILED" and any(token in path for token in TOKENS):
+            expanded[path] = [file for file in _tiles(image, path) if Path(file).is_file()] or [path]
+        elif image.source == "SEQUENCE":
+            expanded[path] = []
+    for image, user in _image_users():
+        if image.source == "SEQUENCE":
+            path = _absolute(image)
+            file = frame_file(path, sequence_frame(user, scene.frame_current))
+            if file not in expanded[path]:
+                expanded[path].append(file)
+    # A sequence that is used in a way not known here: at least the file that it names.
+    return {path: files or [path] for path, files in expanded.items()}
+
+
+def _tiles(image: bpy.types.Image, path: str) -> Iterator[str]:
+    for tile in image.tiles:
+        u, v = (tile.number - 1001) % 10 + 1, (tile.number - 1001) // 10 + 1
+        yield path.replace("<UDIM>", str(tile.number)).replace("<UVTILE>", f"u{u}_v{v}")
+
+
+def _image_users() -> Iterator[tuple[bpy.types.Image, bpy.types.ImageUser]]:
+    blocks = (*bpy.data.materials, *bpy.data.worlds, *bpy.data.lights)
+    trees = [block.node_tree for block in blocks if block.node_tree]
+    for tree in (*trees, *bpy.data.node_groups):
+        for node in tree.nodes:
+            if (
+                isinstance(node, (bpy.types.ShaderNodeTexImage, bpy.types.ShaderNodeTexEnvironment))
+                and node.image
+            ):
+                yield node.image, node.image_user
+    for item in bpy.data.objects:
+        if item.type == "EMPTY" and isinstance(item.data, bpy.types.Image):
+            yield item.data, item.image_user
+
+
+def sequence_frame(user: bpy.types.ImageUser, frame: int) -> int:
+    """The number of the file that Blender reads at `frame` (BKE_image_user_frame_get)."""
+    length = user.frame_duration
+    position = frame - user.frame_start + 1
+    if user.use_cyclic and length > 0:
+        position = (position - 1) % length + 1
+    return max(1, min(position, length)) + user.frame_offset
+
+
+def frame_file(path: str, number: int) -> str:
+    """`path` with its last run of digits replaced by `number`, as wide as it was."""
+    stem = Path(path).stem
+    end = len(stem)
+    while end and not stem[end - 1].isdigit():
+        end -= 1
+    start = end
+    while start and stem[start - 1].isdigit():
+        start -= 1
+    if start == end:
+        return path
+    return str(Path(path).with_stem(f"{stem[:start]}{number:0{end - start}}{stem[end:]}"))
