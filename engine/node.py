@@ -125,26 +125,43 @@ def open_worker(
             return _start(channel, inbox, version, cleanup)
         if access is None:
             raise ConnectError("SSH is not available here.", "Install the extension with its wheels.")
-        from .ssh import SshConnection
-
-        connection = SshConnection(node, access)
-        cleanup.callback(connection.close)
-        connection.connect()
-        paths = [node.blender] if node.blender else candidates(connection, SEARCH_S)
-        unsuitable: BlenderUnsuitable | None = None
-        for path in paths:
-            try:
-                link, info = _start(connection.open(remote_command(path)), inbox, version, cleanup)
-                return link, replace(info, blender_path=info.blender_path or path)
-            except BlenderUnsuitable as error:
-                unsuitable = unsuitable or error
-        raise unsuitable or BlenderNotFound(
-            "No Blender was found on the node.",
-            "Install it there (on the PATH, or in a usual place), or give its path in the node's settings.",
-        )
+        return _start_remote(node, access, inbox, version, cleanup)
     except NodeError as error:
         error.node = error.node or node.name
         raise
+
+
+def _start_remote(
+    node: Node,
+    access: Access,
+    inbox: queue.Queue[Any],
+    version: tuple[int, int, int] | None,
+    cleanup: ExitStack,
+) -> tuple[WorkerLink, NodeInfo]:
+    """Try the Blender that was named, or each that is found, until one suits."""
+    from .ssh import SshConnection
+
+    def connect() -> SshConnection:
+        made = SshConnection(node, access)
+        cleanup.callback(made.close)
+        made.connect()
+        return made
+
+    connection = connect()
+    paths = [node.blender] if node.blender else candidates(connection, SEARCH_S)
+    unsuitable: BlenderUnsuitable | None = None
+    for number, path in enumerate(paths):
+        if number:
+            connection = connect()  # The last one ended with its command.
+        try:
+            link, info = _start(connection.open(remote_command(path)), inbox, version, cleanup)
+            return link, replace(info, blender_path=info.blender_path or path)
+        except BlenderUnsuitable as error:
+            unsuitable = unsuitable or error
+    raise unsuitable or BlenderNotFound(
+        "No Blender was found on the node.",
+        "Install it there (on the PATH, or in a usual place), or give its path in the node's settings.",
+    )
 
 
 def _start(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import bpy
+import numpy as np
 
+from ..engine import exr
 from ..engine.framebuffer import Framebuffer
 
 NAME = "Distributed Render"
@@ -44,15 +46,21 @@ def flush(framebuffer: Framebuffer) -> None:
     image.update()
 
 
-def keep(folder: Path) -> None:
-    """Save the Image into the job folder, so that Blender does not ask about it when it quits."""
+def keep(framebuffer: Framebuffer, folder: Path) -> None:
+    """Put the picture into the job folder as well and let the Image stand for that file.
+
+    Otherwise Blender would ask, when it quits, whether to save the Image. Raises OSError.
+    """
     image = bpy.data.images.get(NAME)
     if image is None:
         return
-    image.filepath_raw = str(folder / "picture.exr")
-    image.file_format = "OPEN_EXR"
-    image.save()
-    (folder / "picture.exr").chmod(0o600)
+    path = folder / "picture.exr"
+    pixels = framebuffer.pixels[::-1]
+    # Blender's own way to save would also give the Image another color space.
+    exr.write(path, {name: np.ascontiguousarray(pixels[:, :, i]) for i, name in enumerate("RGBA")}, {})
+    path.chmod(0o600)
+    image.filepath_raw = str(path)
+    image.source = "FILE"
 
 
 def show() -> None:

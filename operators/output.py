@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import bpy
@@ -39,9 +40,14 @@ def check_writable(scene: bpy.types.Scene) -> None:
     path = Path(still_path(scene, scene.frame_current)).absolute()
     # Blender makes folders that are missing.
     place = next(folder for folder in path.parents if folder.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+    try:
+        # Only trying tells: rights, a full or read-only disk, a folder that is none.
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
         raise JobError(
-            f"The output folder {path.parent} is not writable.", "Choose another one in Output properties."
-        )
+            f"The output folder {path.parent} is not writable ({error.strerror}).",
+            "Choose another one in Output properties.",
+        ) from None
     if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
         raise JobError(f"The output file {path} cannot be replaced.", "Choose another name for it.")

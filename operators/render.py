@@ -105,7 +105,7 @@ class _RenderOperator:
         ended = self._running
         status = running.status()
         try:
-            image.keep(ended.store.folder)
+            image.keep(ended.session.framebuffer, ended.store.folder)
             if done.outcome == "done":
                 path = result.finish(ended.job, ended.store.frame_path)
                 status.phase = "Done"

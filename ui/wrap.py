@@ -21,7 +21,7 @@ def wrapped(
 ) -> None:
     """Draw `text` in as many lines as the region's width needs; `icon` stands before the first."""
     width = context.region.width if context.region else 400
-    scale = context.preferences.system.ui_scale
+    scale = context.preferences.system.ui_scale or 1.0  # 0 without a window
     columns = max(20, int((width / scale - MARGIN_PX) / CHARACTER_PX))
     column = layout.column(align=True)
     column.alert = is_alert

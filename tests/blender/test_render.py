@@ -148,7 +148,7 @@ scene.render.image_settings.file_format = "PNG"
 bpy.app.handlers.save_post.append(lambda *_: target.mkdir())
 try:
     bpy.ops.distributed_cycles.render()
-    raise SystemExit("no error")
+    raise AssertionError("no error")
 except RuntimeError as error:
     assert "frame.exr" in str(error), error
 assert scene.render.engine == "CYCLES" and scene.render.filepath == str(target)

@@ -40,16 +40,15 @@ def machines(
     made: list[Sshd] = []
     spaces: list[Namespace] = []
 
-    def new(name: str, **options: str) -> Sshd:
+    def new(name: str, more: dict[str, str] | None = None) -> Sshd:
         space = Namespace()
         spaces.append(space)
         space.__enter__()
         environment = {support.MARK: mark, "TMPDIR": str(node_tmp)}
         if "BPY_PYTHON" in os.environ:
             environment["BPY_PYTHON"] = os.environ["BPY_PYTHON"]
-        sshd = Sshd(
-            tmp_path / name, address=space.address, namespace=space.name, environment=environment, **options
-        )
+        environment |= more or {}
+        sshd = Sshd(tmp_path / name, address=space.address, namespace=space.name, environment=environment)
         sshd.start()
         sshd.space = space  # type: ignore[attr-defined] # for partition() and heal()
         made.append(sshd)
@@ -236,12 +235,30 @@ def test_bad_nodes_are_reported_and_not_waited_for(
     silent.close()
 
 
-def test_blender_is_looked_for(machines: Callable[..., Sshd], session: NewSession, tmp_path: Path) -> None:
-    one = machines("one")
-    drive = session(one.node("one"), access=access_to(one, folder=tmp_path))
+def test_blender_is_looked_for_and_the_one_that_suits_is_taken(
+    machines: Callable[..., Sshd], session: NewSession, scene: Scene, tmp_path: Path
+) -> None:
+    """The first on the PATH ends at once, the one in the home folder works."""
+    home, path = tmp_path / "home", tmp_path / "bin"
+    for place, lines in (
+        (path / "blender", "echo too bad >&2; exit 1"),
+        (home / "blender-9 (new)" / "blender", f'exec "{support.BLENDER}" "$@"'),
+    ):
+        place.parent.mkdir(parents=True)
+        place.write_text(f"#!/bin/sh\n{lines}\n")
+        place.chmod(0o755)
+    one = machines("one", more={"HOME": str(home), "PATH": f"{path}:{os.environ['PATH']}"})
+    drive = session(one.node("one", threads=1), access=access_to(one, folder=tmp_path))
     done = drive.to_the_end()
-    if done.outcome == "failed":  # What is installed here decides; either way it is said.
-        assert "No Blender was found" in str(done.error) or "this render needs" in str(done.error)
+    assert (done.outcome, done.error) == ("done", None)
+    support.assert_equal(frame_of(drive), scene.f12)
+
+
+def test_no_blender_is_found(machines: Callable[..., Sshd], session: NewSession, tmp_path: Path) -> None:
+    one = machines("one", more={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
+    done = session(one.node("one"), access=access_to(one, folder=tmp_path)).to_the_end()
+    assert done.outcome == "failed"
+    assert "No Blender was found on the node" in str(done.error)
 
 
 def test_an_unknown_host_waits_for_the_answer(
