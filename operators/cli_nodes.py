@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_count,
         default=0,
         metavar="N",
-        help="CPU threads a render may use on each node (0: all)",
+        help="CPU threads a render may use on this computer (0: all)",
     )
     group.add_argument("--identity", type=Path, metavar="KEY", help="private key file to offer first")
     group.add_argument(
@@ -99,7 +99,7 @@ def chosen(options: argparse.Namespace) -> list[Node]:
     return named_apart(
         dataclasses.replace(
             node,
-            threads=node.threads or options.threads,
+            threads=node.threads or (options.threads if node.is_local else 0),
             key_file=node.key_file or ("" if node.is_local else identity),
         )
         for node in nodes

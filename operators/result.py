@@ -70,6 +70,7 @@ def finish(job: Job, frame: Path) -> str:
     if scene is None:
         raise EngineError(f"The scene {job.scene!r} is gone.", where)
     target = output.still_path(scene, job.frame)
+    before = _stamp(target)
     engine = DistributedCyclesResultEngine
     engine.frame, engine.passes, engine.error = frame, exr.passes_of(frame), ""
     try:
@@ -79,9 +80,18 @@ def finish(job: Job, frame: Path) -> str:
         raise EngineError(f"The picture could not be saved: {_words(error)}.", where) from None
     if engine.error:
         raise EngineError(f"The frame could not be read back: {engine.error}.", where)
-    if not Path(target).is_file():
+    if _stamp(target) == before:
         raise EngineError(f"Blender has written no file {target}.", where)
     return target
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    """What tells a file that was written just now from the one that was there before."""
+    try:
+        state = Path(path).stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_ino
 
 
 def _words(error: RuntimeError) -> str:

@@ -167,13 +167,14 @@ def has_volumes(scene: bpy.types.Scene) -> bool:
     """Whether the scene may hold a volume. A yes too many costs some pixels of margin."""
     return (
         any(item.type == "VOLUME" for item in scene.objects)
-        or (scene.world is not None and _is_volume(scene.world))
-        or any(_is_volume(material) for material in bpy.data.materials)
+        or (scene.world is not None and _is_volume(scene.world.node_tree))
+        or any(_is_volume(material.node_tree) for material in bpy.data.materials)
+        # The output may stand inside a group.
+        or any(_is_volume(tree) for tree in bpy.data.node_groups)
     )
 
 
-def _is_volume(block: bpy.types.Material | bpy.types.World) -> bool:
-    tree = block.node_tree
+def _is_volume(tree: bpy.types.NodeTree | None) -> bool:
     return tree is not None and any(
         node.bl_idname in ("ShaderNodeOutputMaterial", "ShaderNodeOutputWorld")
         and node.inputs["Volume"].is_linked

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-SIZE = (1920, 1080)
+SIZE = (1440, 900)
 SETTLE_S = 0.06
 """Blender takes an input event with its next redraw."""
 

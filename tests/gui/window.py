@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import support
-from .desktop import Desktop
+from .desktop import SIZE, Desktop
 
 IN_TRIXIE = support.REPOSITORY / "tools" / "in_trixie"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -77,7 +77,7 @@ class Window:
             "DC_TEST_SOCKET": home.inside("socket"),
         }
         script = ["--python", home.inside("inside.py")]
-        geometry = ["--window-geometry", "0", "0", "1920", "1080"]
+        geometry = ["--window-geometry", "0", "0", *map(str, SIZE)]
         self._command = home.command("blender", *geometry, *arguments, *script, **environment)
 
     def __enter__(self) -> Window:
