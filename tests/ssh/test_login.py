@@ -167,7 +167,7 @@ def test_a_passphrase_for_a_key_that_has_none_does_no_harm(sshd: Sshd) -> None:
 def test_an_agent_that_hangs(
     sshd: Sshd, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.ssh.AGENT_S", 1.0)
+    monkeypatch.setattr("engine.ssh_login.AGENT_S", 1.0)
     agent.freeze()
     start = time.monotonic()
     with pytest.raises(ConnectError, match="SSH agent on this computer did not answer"):
@@ -196,7 +196,7 @@ def test_an_agent_whose_owner_says_no(sshd: Sshd, agent: Agent) -> None:
 
 @pytest.mark.parametrize("answer", ["exec sleep 5"])
 def test_an_agent_whose_owner_says_nothing(sshd: Sshd, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.ssh.LOGIN_S", 1.0)
+    monkeypatch.setattr("engine.ssh_login.LOGIN_S", 1.0)
     agent.add(sshd.user_key, options=("-c",))
     start = time.monotonic()
     with pytest.raises(ConnectError, match=r"not answered within 1 s.*SSH agent"):
