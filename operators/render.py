@@ -67,7 +67,6 @@ class _RenderOperator:
         self._remove_timer(context)
         if running.current() is self._running:
             running.stop()
-            running.reset_status()
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         if not self._started(context, can_ask=False):

@@ -89,7 +89,12 @@ def end() -> None:
         _State.current.store.close()
     _State.current = None
     questions.clear()
-    status().is_running = False
+    shown = status()
+    shown.is_running = False
+    for line in shown.nodes:
+        line.tile, line.question = "", "NONE"
+        if line.state != "failed":
+            line.state = "offline"
 
 
 def stop() -> None:
@@ -100,6 +105,8 @@ def stop() -> None:
         # Workers end by themselves when their stdin closes, should this not be long enough.
         running.session.join(STOP_S)
         running.store.close()
+        # The window manager keeps what it was given, even without the extension.
+        reset_status()
     questions.clear()
 
 

@@ -300,6 +300,15 @@ def test_another_version_is_refused(new_session: NewSession) -> None:
     assert "this render needs 4.1.0" in str(done.error)
 
 
+def test_a_blender_that_is_too_old(new_session: NewSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is moved above the real Blender; from there on nothing is staged."""
+    monkeypatch.setattr("engine.bootstrap.OLDEST_BLENDER", (99, 0, 0))
+    done = new_session(ONE).to_the_end()
+    assert done.outcome == "failed"
+    version = ".".join(map(str, support.blender_version()))
+    assert f"Blender {version} on the node is too old. Install" in str(done.error)
+
+
 def test_a_scene_that_does_not_open_is_reported(new_session: NewSession, tmp_path: Path) -> None:
     broken = tmp_path / "broken.blend"
     broken.write_bytes(b"not a blend file")

@@ -42,9 +42,10 @@ class Desktop:
         data = self._run("import", "-window", "root", "-depth", "8", "rgb:-")
         return np.frombuffer(data, np.uint8).reshape(SIZE[1], SIZE[0], 3)
 
-    def screenshot(self, path: Path) -> Path:
+    def screenshot(self, path: Path, *options: str) -> Path:
+        """Write what the screen shows; the options are ImageMagick's."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._run("import", "-window", "root", str(path))
+        self._run("import", "-window", "root", *options, str(path))
         return path
 
     def move(self, x: int, y: int) -> None:
@@ -70,6 +71,13 @@ class Desktop:
 
     def key(self, *keys: str) -> None:
         self._xdotool("key", *keys)
+
+    def fill(self, place: tuple[int, int], text: str) -> None:
+        """Type into a text or number field of Blender, over what is in it."""
+        self.click(*place, times=2)
+        self.key("ctrl+a")
+        self.type(text)
+        self.key("Return")
 
     def type(self, text: str) -> None:
         self._xdotool("type", "--delay", "20", text)

@@ -1,6 +1,7 @@
 """Runs inside the windowed Blender: evaluates what the test asks, on Blender's main thread.
 
-The test acts by mouse and keyboard only; through here it looks.
+The test acts by mouse and keyboard only; through here it looks. Code that it sends finds `bpy`,
+`C` (the context) and `pulse`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import queue
 import socket
 import threading
+import time
 from typing import Any
 
 import bpy
@@ -17,6 +19,27 @@ import bpy
 PERIOD_S = 0.05
 
 _questions: queue.Queue[tuple[str, queue.Queue[dict[str, Any]]]] = queue.Queue()
+
+
+class Pulse:
+    """How long Blender was away from its event loop: between two calls of a timer of 0.05 s."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._last = time.perf_counter()
+        self.beats = 0
+        self.longest_s = 0.0
+
+    def beat(self) -> None:
+        now = time.perf_counter()
+        self.longest_s = max(self.longest_s, now - self._last)
+        self.beats += 1
+        self._last = now
+
+
+_pulse = Pulse()
 
 
 def _listen(path: str) -> None:
@@ -34,9 +57,10 @@ def _listen(path: str) -> None:
 
 
 def _answer() -> float:
+    _pulse.beat()
     while not _questions.empty():
         code, answer = _questions.get()
-        names: dict[str, Any] = {"bpy": bpy, "C": bpy.context}
+        names: dict[str, Any] = {"bpy": bpy, "C": bpy.context, "pulse": _pulse}
         try:
             exec(code, names)
             answer.put({"value": names.get("value")})

@@ -14,7 +14,8 @@ from .window import TRIXIE, Home
 class TrixieNode:
     """An sshd on a loopback port that lets one key in as root; a context manager."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, mark: str = "") -> None:
+        """`mark`: what the environment of everything that the sshd starts carries, as in support.marked()."""
         self.home = home
         self.address, self.port, self.user = "127.0.0.1", free_port(), "root"
         folder = home.folder / "sshd"
@@ -26,6 +27,7 @@ class TrixieNode:
             f"Port {self.port}\nListenAddress {self.address}\nHostKey {home.inside('sshd', 'host_key')}\n"
             f"AuthorizedKeysFile {home.inside('sshd', 'authorized_keys')}\nStrictModes no\nUsePAM no\n"
             "PasswordAuthentication no\nPermitRootLogin prohibit-password\nPidFile none\n"
+            + (f"SetEnv {support.MARK}={mark}\n" if mark else "")
         )
 
     @property

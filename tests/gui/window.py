@@ -143,18 +143,28 @@ class Window:
         )
         return left, window - bottom - height, left + width, window - bottom
 
+    def switch_to(self, workspace: str) -> None:
+        """Open one of Blender's own workspaces."""
+        self.execute(f"C.window_manager.windows[0].workspace = bpy.data.workspaces[{workspace!r}]; value = 0")
+        self.until(f"C.window_manager.windows[0].workspace.name == {workspace!r}", 10)
+        self.wait_for_drawing()
+
     def find_operator(self, text: str, editor: str, *, at: float = 0.5) -> tuple[int, int]:
         """Where in an editor the button of an operator is, by the Python that Blender has for it.
 
         Ctrl+C over a button copies its command: `bpy.ops.distributed_cycles.render()`.
         """
-        return self._find(text, editor, at, "ctrl+c")
+        return self._find([text], editor, at, "ctrl+c")[text]
 
     def find_property(self, text: str, editor: str, *, at: float = 0.7) -> tuple[int, int]:
         """Where in an editor a property is, by its data path, of which `text` is the end."""
-        return self._find(text, editor, at, "ctrl+alt+shift+c")
+        return self._find([text], editor, at, "ctrl+alt+shift+c")[text]
 
-    def _find(self, text: str, editor: str, at: float, keys: str) -> tuple[int, int]:
+    def find_properties(self, texts: list[str], editor: str, *, at: float = 0.7) -> dict[str, tuple[int, int]]:
+        """Where several properties are that are seen at once, from top to bottom."""
+        return self._find(texts, editor, at, "ctrl+alt+shift+c")
+
+    def _find(self, texts: list[str], editor: str, at: float, keys: str) -> dict[str, tuple[int, int]]:
         left, top, right, bottom = self.region(editor)
         x, middle = int(left + at * (right - left)), (top + bottom) // 2
         seen: list[str] = []
@@ -165,13 +175,15 @@ class Window:
                 self.wait_for_drawing()
             if clicks > 0 and (before == self.desktop.pixels()[top:bottom, left:right]).all():
                 break
+            places: dict[str, tuple[int, int]] = {}
             for y in range(top + STEP // 2, bottom, STEP):
-                found = self._copied(x, y, keys)
-                if text in found:
-                    return x, y
-                seen += [found] if found and found not in seen else []
+                copied = self._copied(x, y, keys)
+                seen += [copied] if copied and copied not in seen else []
+                places |= {text: (x, y) for text in texts if text in copied and text not in places}
+                if len(places) == len(texts):
+                    return places
         self.desktop.screenshot(support.REPOSITORY / "build" / "gui" / "not-found.png")
-        raise AssertionError(f"no {text!r} in {editor} at {at:.0%}; there are {seen}")
+        raise AssertionError(f"no {texts} in {editor} at {at:.0%}; there are {seen}")
 
     def _copied(self, x: int, y: int, keys: str) -> str:
         """What Blender copies where the pointer stands over (x, y) and `keys` are pressed."""
