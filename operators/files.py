@@ -11,9 +11,7 @@ import bpy
 
 from ..engine.assets import scene_files
 from ..engine.job import SceneFile
-from ..engine.worker.paths import mirrored
 from .image import NAME as OWN_IMAGE
-from .painted import Painted
 
 KINDS = {
     "images": "image",
@@ -28,24 +26,28 @@ TOKENS = ("<UDIM>", "<UVTILE>")
 MOST_FILES_PER_FOLDER = 10_000
 
 
-def find(scene: bpy.types.Scene, painted: tuple[Painted, ...]) -> tuple[tuple[SceneFile, ...], list[str]]:
-    """The files to send, and a warning per missing one that names who wants it.
-
-    Unsaved pixels take the place of the file they belong to.
-    """
+def find(scene: bpy.types.Scene) -> tuple[tuple[SceneFile, ...], list[str]]:
+    """The files to send, and a warning per missing one that names who wants it."""
     owners = _owners()
     paths = [path for path in _paths(scene) if not owners.get(path, "").startswith("sound ")]
     found, missing = scene_files(paths)
-    replaced = {mirrored(picture.original): picture for picture in painted}
-    files = tuple(file for file in found if file.path not in replaced)
-    files += tuple(SceneFile(str(picture.file), place) for place, picture in replaced.items())
-    lost = {picture.original for picture in painted}
-    warnings = [
-        f"Missing file: {path}, wanted by {owners.get(path, 'the scene')}."
-        for path in missing
-        if path not in lost
+    warnings = [f"Missing file: {path}, wanted by {owners.get(path, 'the scene')}." for path in missing]
+    return found, warnings + _unsaved_pixels()
+
+
+def _unsaved_pixels() -> list[str]:
+    """Warnings of images whose pixels in memory F12 renders but no file holds.
+
+    An image from a file is none of them: F12 too reads the file, whatever was painted since.
+    """
+    return [
+        f"The image {image.name!r} has unsaved changes that nodes will not see: save or pack it first."
+        for image in bpy.data.images
+        if image.is_dirty
+        and image.users
+        and image.name != OWN_IMAGE
+        and (image.packed_file or image.source == "GENERATED")
     ]
-    return files, warnings
 
 
 def _paths(scene: bpy.types.Scene) -> Iterator[str]:
@@ -53,7 +55,7 @@ def _paths(scene: bpy.types.Scene) -> Iterator[str]:
     skipped = _absolute(own) if own is not None and own.filepath else ""
     expanded = _expanded(scene)
     # Brushes that Blender brings along are linked from its own folder; so every node has them.
-    blenders_own = Path(bpy.utils.resource_path("LOCAL"))
+    blenders_own = Path(bpy.utils.system_resource("DATAFILES"))
     for named in bpy.utils.blend_paths(absolute=True, packed=False, local=False):
         path = os.path.normpath(named)
         if path == skipped or blenders_own in Path(path).parents:

@@ -6,7 +6,6 @@ import datetime
 import sys
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 
 import bpy
 import numpy as np
@@ -15,7 +14,7 @@ from ..engine import exactness, tiling
 from ..engine.assets import snapshot_path
 from ..engine.job import Job, JobError, Rect
 from ..engine.store import JobStore
-from . import files, output, painted
+from . import files, output
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,6 @@ class Snapshot:
 
     job: Job
     warnings: tuple[str, ...]
-    pictures: tuple[painted.Painted, ...]
 
 
 def check(scene: bpy.types.Scene) -> None:
@@ -79,17 +77,16 @@ def warnings_of(scene: bpy.types.Scene) -> list[str]:
     return found
 
 
-def take(scene: bpy.types.Scene, view_layer: str, *, tile_size: int, workers: int, folder: Path) -> Snapshot:
+def take(scene: bpy.types.Scene, view_layer: str, *, tile_size: int, workers: int) -> Snapshot:
     """Check `scene` and describe its job; nothing is written yet. Raises JobError.
 
-    `tile_size` 0 chooses one for so many `workers`. `folder` is where the job's files will be.
+    `tile_size` 0 chooses one for so many `workers`.
     """
     check(scene)
     width, height = size_of(scene)
     region = region_of(scene, width, height)
     overscan = overscan_of(scene)
-    pictures, lost = painted.find(folder)
-    needed, missing = files.find(scene, pictures)
+    needed, warnings = files.find(scene)
     job = Job(
         id=uuid.uuid4().hex,
         source=bpy.data.filepath,
@@ -110,15 +107,13 @@ def take(scene: bpy.types.Scene, view_layer: str, *, tile_size: int, workers: in
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         files=needed,
     )
-    return Snapshot(job, (*warnings_of(scene), *missing, *lost), pictures)
+    return Snapshot(job, (*warnings_of(scene), *warnings))
 
 
-def save(store: JobStore, pictures: tuple[painted.Painted, ...]) -> None:
+def save(store: JobStore) -> None:
     """Write the scene as it is now into the job folder. The user's file, its dirty flag and the
     undo steps stay as they are. Raises JobError."""
     try:
-        for picture in pictures:
-            picture.write()
         # Copied as they are, relative paths hold in the mirrored tree on the nodes.
         bpy.ops.wm.save_as_mainfile(
             filepath=str(store.snapshot), copy=True, relative_remap=False, check_existing=False

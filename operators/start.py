@@ -30,11 +30,10 @@ def new_job(
         raise JobError(
             "No node can take part.", "Enable This Computer or another node in the extension's preferences."
         )
-    folder = folder or unused_folder(addon.jobs_folder(), bpy.data.filepath)
-    taken = snapshot.take(scene, view_layer, tile_size=tile_size, workers=len(nodes), folder=folder)
-    store = JobStore.create(folder, taken.job)
+    taken = snapshot.take(scene, view_layer, tile_size=tile_size, workers=len(nodes))
+    store = JobStore.create(folder or unused_folder(addon.jobs_folder(), bpy.data.filepath), taken.job)
     try:
-        snapshot.save(store, taken.pictures)
+        snapshot.save(store)
     except EngineError:
         store.close()
         raise

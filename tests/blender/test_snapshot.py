@@ -40,7 +40,7 @@ for name, (change, words) in CASES.items():
     scene = bpy.context.scene
     exec(change)
     try:
-        snapshot.take(scene, "ViewLayer", tile_size=0, workers=1, folder=Path("/nowhere"))
+        snapshot.take(scene, "ViewLayer", tile_size=0, workers=1)
     except job.JobError as error:
         assert words in str(error) and error.hint, (name, str(error))
     else:
@@ -141,7 +141,7 @@ scene.frame_set(7)
 bpy.ops.wm.save_mainfile()
 
 files = module("operators.files")
-found, missing = files.find(scene, ())
+found, missing = files.find(scene)
 assert sorted(Path(file.source).name for file in found) == ["skin.1001.png", "skin.1002.png", "walk_003.png"], found
 assert not missing, missing
 """,
@@ -165,8 +165,12 @@ def test_missing_texture_is_named_with_who_wants_it(blend: Path, tmp_path: Path)
     assert "Missing file: /tmp/dc_gone.png, wanted by image 'dc_gone.png'" in done.stderr
 
 
-def test_unsaved_edits_and_painted_pixels_reach_the_nodes(blend: Path, tmp_path: Path) -> None:
-    """Equal to F12 of the session as it is, and the session is as it was."""
+def test_unsaved_edits_reach_the_nodes(blend: Path, tmp_path: Path) -> None:
+    """Equal to F12 of the session as it is, and the session is as it was.
+
+    F12 reads an image file from disk also where it was painted over; pixels that only memory
+    holds, of a generated image, are warned of.
+    """
     python(
         TEXTURE
         + EXR_OUTPUT
