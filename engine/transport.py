@@ -17,6 +17,16 @@ BELOW_NORMAL_NICE = 10
 ENDING_S = 1.5
 
 
+def survive_broken_pipes() -> None:
+    """Let a write to a process or connection that is gone raise an error, in the whole process.
+
+    Blender, unlike `python` itself and the bpy wheel, leaves SIGPIPE as it is: it would end
+    Blender without a word. To be called from the main thread.
+    """
+    if os.name != "nt" and signal.getsignal(signal.SIGPIPE) == signal.SIG_DFL:
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
 class Channel(Protocol):
     """A running command's stdin and stdout. One thread reads, one thread writes at a time."""
 

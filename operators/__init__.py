@@ -2,6 +2,7 @@
 
 import bpy
 
+from ..engine.transport import survive_broken_pipes
 from . import addon, cli, handlers, keymap, nodes, questions, render, running
 
 CLASSES = (
@@ -19,6 +20,7 @@ CLASSES = (
 
 
 def register() -> None:
+    survive_broken_pipes()
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     handlers.register()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -33,6 +34,9 @@ class Worker:
     """Owns the descriptors, the folder and the open scene of this process."""
 
     def __init__(self, nonce: str) -> None:
+        if os.name != "nt":
+            # Blender leaves it as it is; the process would end without removing its folder.
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         self._out = os.dup(1)
         os.dup2(2, 1)
         if os.name == "nt":
