@@ -13,21 +13,32 @@ from ..engine.framebuffer import Framebuffer
 NAME = "Distributed Render"
 
 
-def prepare(width: int, height: int) -> bpy.types.Image:
-    """The Image, empty and of this size. Whatever showed the last one shows this one."""
+def prepare(framebuffer: Framebuffer, folder: Path) -> bpy.types.Image:
+    """The Image of this framebuffer. Whatever showed the last one shows this one.
+
+    It stands for a file in the job folder from the start: Blender shows no other Image through
+    the scene's view transform. Raises OSError and RuntimeError.
+    """
     last = bpy.data.images.get(NAME)
-    # The last one was saved to a file, from which Blender would read it again at its next chance.
-    image = bpy.data.images.new(NAME, width, height, alpha=True, float_buffer=True)
+    image = bpy.data.images.load(str(_save(framebuffer, folder)))
     if last is not None:
         last.user_remap(image)
         bpy.data.images.remove(last)
-        image.name = NAME
+    image.name = NAME
     # The framebuffer holds what Cycles computed: linear, with premultiplied alpha.
     image.colorspace_settings.name = _working_space()
     image.alpha_mode = "PREMUL"
-    # Shown through the scene's view transform, as a Render Result is.
     image.use_view_as_render = True
     return image
+
+
+def _save(framebuffer: Framebuffer, folder: Path) -> Path:
+    # Not by Blender's own way to save: that would give the Image another color space.
+    path = folder / "picture.exr"
+    pixels = framebuffer.pixels[::-1]
+    exr.write(path, {name: np.ascontiguousarray(pixels[:, :, i]) for i, name in enumerate("RGBA")}, {})
+    path.chmod(0o600)
+    return path
 
 
 def _working_space() -> str:
@@ -36,31 +47,25 @@ def _working_space() -> str:
     return "Linear Rec.709"
 
 
-def flush(framebuffer: Framebuffer) -> None:
+def flush(framebuffer: Framebuffer, folder: Path) -> None:
     """Bring the whole framebuffer into the Image. Costs about 20 ms for 4K; at most once a tick."""
     image = bpy.data.images.get(NAME)
     # The user may have removed it, or scaled it, at any time.
     if image is None or tuple(image.size) != (framebuffer.width, framebuffer.height) or not image.is_float:
-        image = prepare(framebuffer.width, framebuffer.height)
+        image = prepare(framebuffer, folder)
     image.pixels.foreach_set(framebuffer.pixels.reshape(-1))
     image.update()
 
 
 def keep(framebuffer: Framebuffer, folder: Path) -> None:
-    """Put the picture into the job folder as well and let the Image stand for that file.
+    """Bring the file that the Image stands for up to the Image.
 
-    Otherwise Blender would ask, when it quits, whether to save the Image. Raises OSError.
+    Otherwise Blender would ask, when it quits, whether to save it. Raises OSError.
     """
     image = bpy.data.images.get(NAME)
-    if image is None:
-        return
-    path = folder / "picture.exr"
-    pixels = framebuffer.pixels[::-1]
-    # Blender's own way to save would also give the Image another color space.
-    exr.write(path, {name: np.ascontiguousarray(pixels[:, :, i]) for i, name in enumerate("RGBA")}, {})
-    path.chmod(0o600)
-    image.filepath_raw = str(path)
-    image.source = "FILE"
+    if image is not None:
+        _save(framebuffer, folder)
+        image.reload()
 
 
 def show() -> None:

@@ -300,7 +300,7 @@ class DISTRIBUTED_CYCLES_OT_node_test(bpy.types.Operator):
         line.is_running = False
         line.is_good = isinstance(result, NodeInfo)
         if isinstance(result, NodeInfo):
-            line.text = describe(result)
+            line.text = f"Ready: {describe(result)}"
             line.question = running.ask(self._name, None)
             self.report({"INFO"}, f"{self._name} is ready: Blender {result.version_text}")
         else:

@@ -84,20 +84,20 @@ class _RenderOperator:
     def _started(self, context: bpy.types.Context, *, can_ask: bool) -> bool:
         try:
             self._running = self._begin(context, can_ask=can_ask)
-        except EngineError as error:
+            image.prepare(self._running.session.framebuffer, self._running.store.folder)
+        except (EngineError, RuntimeError, OSError) as error:
+            running.stop()
             running.reset_status()
             running.say(str(error), "ERROR")
             running.redraw("PROPERTIES")
             self.report({"ERROR"}, str(error))
             return False
-        framebuffer = self._running.session.framebuffer
-        image.prepare(framebuffer.width, framebuffer.height)
         return True
 
     def _flush(self) -> None:
         framebuffer = self._running.session.framebuffer
         if framebuffer.take_dirty():
-            image.flush(framebuffer)
+            image.flush(framebuffer, self._running.store.folder)
             running.redraw("IMAGE_EDITOR")
 
     def _ended(self, done: SessionDone) -> set[str]:

@@ -83,8 +83,9 @@ class DISTRIBUTED_CYCLES_PT_render(_RenderPanel, bpy.types.Panel):
             ("Margin", f"{margin} px around each tile" if margin else "none needed"),
         ):
             split = column.split(factor=0.4)
-            split.alignment = "RIGHT"
-            split.label(text=name)
+            title = split.row()
+            title.alignment = "RIGHT"
+            title.label(text=name)
             split.label(text=value)
 
 
@@ -103,16 +104,22 @@ class DISTRIBUTED_CYCLES_PT_nodes(_RenderPanel, bpy.types.Panel):
             box = layout.box()
             row = box.row()
             row.label(text=node.name, icon=STATE_ICONS.get(node.state, "DOT"))
-            row.label(text=node.state)
-            row.label(text=f"{node.tiles_done} tiles")
-            row.label(text=f"{node.mean_seconds:.2f} s each" if node.tiles_done else "")
-            if node.tile:
-                box.label(text=f"Tile {node.tile}", icon="BLANK1")
+            _at_the_right(row, node.state)
+            if node.tiles_done or node.tile:
+                row = box.row()
+                row.label(text=f"{node.tiles_done} tiles, {node.mean_seconds:.2f} s each", icon="BLANK1")
+                _at_the_right(row, node.tile)
             if node.error:
                 wrapped(box, context, node.error, icon="ERROR", is_alert=True)
             elif node.detail:
                 wrapped(box, context, node.detail)
             draw_question(box, node.name, node.question)
+
+
+def _at_the_right(row: bpy.types.UILayout, text: str) -> None:
+    row = row.row()
+    row.alignment = "RIGHT"
+    row.label(text=text)
 
 
 def duration(seconds: float) -> str:
