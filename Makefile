@@ -19,7 +19,7 @@ find-python = $(or $(shell for python in "python$(1)" "env PYENV_VERSION=$(1) py
 	$$python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(1)")' 2>/dev/null \
 	&& echo $$python && break; done),$(error Python $(1) is needed and was not found))
 
-.PHONY: demo test unit ssh faults blender gui bench lint format build wheels lock venv tools clean
+.PHONY: demo test unit ssh faults blender gui screenshots bench lint format build wheels lock venv tools clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/ready build/demo/demo.blend
@@ -47,6 +47,11 @@ blender: $(VENV)/ready build/venv-oldest/ready build/venv-newest/ready tools
 
 gui: $(VENV)/ready tools
 	$(PYTEST) tests/gui
+
+# The pictures in the documentation are what the tests of the window saw.
+screenshots: gui
+	cp build/gui/rendering-2.png docs/images/rendering.png
+	cp build/gui/panel.png build/gui/preferences.png docs/images/
 
 bench: $(VENV)/ready
 	$(PYTHON) -m tests.bench.overhead

@@ -1,4 +1,4 @@
-"""The zip as it is shipped, a home in the trixie with it installed, and a screen."""
+"""The zip as it is shipped, and a home in the trixie with it installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from .. import support
-from .desktop import Desktop
 from .window import TRIXIE, Home
 
 
@@ -38,9 +37,3 @@ def home(archive: Path) -> Iterator[Home]:
     with Home() as home:
         home.install(archive)
         yield home
-
-
-@pytest.fixture
-def desktop() -> Iterator[Desktop]:
-    with Desktop() as desktop:
-        yield desktop

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-SIZE = (1440, 900)
+SIZE = (1440, 960)
 SETTLE_S = 0.06
 """Blender takes an input event with its next redraw."""
+DRAG_S = 0.3
 
 
 class Desktop:
@@ -58,10 +59,12 @@ class Desktop:
 
     def drag(self, start: tuple[int, int], end: tuple[int, int]) -> None:
         self.move(*start)
+        time.sleep(DRAG_S)  # until what is below has noticed the pointer
         self._xdotool("mousedown", "1")
         middle = (start[0] + end[0]) // 2, (start[1] + end[1]) // 2
-        for x, y in (middle, end):
-            self.move(x, y)
+        for place in (middle, end):
+            time.sleep(DRAG_S)
+            self.move(*place)
         self._xdotool("mouseup", "1")
 
     def scroll(self, x: int, y: int, clicks: int) -> None:
@@ -72,12 +75,13 @@ class Desktop:
     def key(self, *keys: str) -> None:
         self._xdotool("key", *keys)
 
-    def fill(self, place: tuple[int, int], text: str) -> None:
-        """Type into a text or number field of Blender, over what is in it."""
+    def fill(self, place: tuple[int, int], texts: list[str], key: str) -> None:
+        """Type into the text or number field at `place`, and into those that `key` leads to from there."""
         self.click(*place, times=2)
-        self.key("ctrl+a")
-        self.type(text)
-        self.key("Return")
+        for text in texts:
+            self.key("ctrl+a")
+            self.type(text)
+            self.key("Return" if text is texts[-1] else key)
 
     def type(self, text: str) -> None:
         self._xdotool("type", "--delay", "20", text)

@@ -21,7 +21,11 @@ class TrixieNode:
         folder = home.folder / "sshd"
         folder.mkdir(mode=0o700)
         self.host_key = keygen(folder / "host_key")
-        self.user_key = keygen(folder / "user_key")
+        self.key_file = "~/.ssh/workhorse"
+        """The private key as the windowed Blender sees it."""
+        self.user_key = home.folder / ".ssh" / "workhorse"
+        self.user_key.parent.mkdir(mode=0o700)
+        keygen(self.user_key)
         shutil.copy(self.user_key.with_suffix(".pub"), folder / "authorized_keys")
         (folder / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress {self.address}\nHostKey {home.inside('sshd', 'host_key')}\n"
@@ -29,11 +33,6 @@ class TrixieNode:
             "PasswordAuthentication no\nPermitRootLogin prohibit-password\nPidFile none\n"
             + (f"SetEnv {support.MARK}={mark}\n" if mark else "")
         )
-
-    @property
-    def key_file(self) -> str:
-        """The private key as the windowed Blender sees it."""
-        return self.home.inside("sshd", "user_key")
 
     def __enter__(self) -> TrixieNode:
         (TRIXIE / "run" / "sshd").mkdir(exist_ok=True)

@@ -1,32 +1,30 @@
-"""The zip in a real Blender with a window: what a person finds after installing it."""
+"""The zip installed into a real Blender, one that is no bpy wheel."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-from .. import support
-from .desktop import Desktop
 from .node import TrixieNode
-from .window import Home, Window
+from .window import Home
 
-SHOW_RENDER_PROPERTIES = """
-C.scene.render.engine = "CYCLES"
-for area in C.window_manager.windows[0].screen.areas:
-    if area.type == "PROPERTIES":
-        area.spaces.active.context = "RENDER"
-value = None
-"""
 EXTENSION = "bl_ext.user_default.distributed_cycles"
 
 
-def test_the_panel_is_there(home: Home, desktop: Desktop) -> None:
-    with Window(home, desktop) as window:
-        window.execute(SHOW_RENDER_PROPERTIES)
-        window.wait_for_drawing()
-        window.find_operator("bpy.ops.distributed_cycles.render()", "PROPERTIES", at=0.4)
-        window.find_property("distributed_cycles.use_auto_tile_size", "PROPERTIES")
-        desktop.screenshot(support.REPOSITORY / "build" / "gui" / "panel.png")
+BROKEN_PIPE = """
+import subprocess
+ended = subprocess.Popen(["true"], stdin=subprocess.PIPE, bufsize=0)
+ended.wait()
+try:
+    ended.stdin.write(b"to nobody")
+except BrokenPipeError:
+    print("still here")
+"""
+
+
+def test_blender_survives_a_worker_that_is_gone(home: Home) -> None:
+    """Its own Python leaves SIGPIPE deadly, unlike that of the bpy wheel in all other tests."""
+    assert "still here" in home.run("blender", "--background", "--python-expr", BROKEN_PIPE)
 
 
 def test_it_goes_without_a_trace(home: Home) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+import json
+import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,150 +17,195 @@ import pytest
 from engine import exr
 
 from .. import support
-from .desktop import Desktop
-from .node import TrixieNode
-from .window import Home, Window
+from . import stage as stages
+from .stage import STATUS, Picture, Stage
+from .test_install import EXTENSION
 
-SIZE = (480, 270)
-SAMPLES = 48
-"""Some fifteen seconds on two cores: long enough to be watched."""
-SCENE = f"""
-import bpy, sys
-scene = bpy.context.scene
-scene.render.resolution_x, scene.render.resolution_y = {SIZE}
-scene.cycles.samples = {SAMPLES}
-scene.render.filepath = "//out/picture"
-bpy.ops.wm.save_mainfile()
-"""
-WIDER_PX = 150
-TITLE_PX = 41
-"""From the row of Device down to the title of Sampling, the first panel."""
+NODES = f"C.preferences.addons[{EXTENSION!r}].preferences.nodes"
+TEST = f"{STATUS}.tests['Workhorse']"
+PARTS = (0.1, 0.4, 0.7)
+"""Of the frame, when the window is looked at."""
 LONGEST_FREEZE_S = 1.0
 """Two workers and the software that draws share two cores with Blender."""
 RENDER_S = 120
-
-EXTENSION = "bl_ext.user_default.distributed_cycles"
-STATUS = "C.window_manager.distributed_cycles"
-NODES = f"C.preferences.addons[{EXTENSION!r}].preferences.nodes"
-AREA = "next(a for a in C.window_manager.windows[0].screen.areas if a.type == {!r})"
-BUILD = support.REPOSITORY / "build" / "gui"
-
-Picture = np.ndarray[Any, np.dtype[np.uint8]]
+WORKERS_END_S = 15
+LABEL_PX, TITLE_PX = 45, 33
+"""From the heading of the preferences, from the title of the panel, down to the first button below."""
+OTHER_PANELS_PX = 3 * 28
+"""Below the extension's: Grease Pencil, Freestyle, Color Management, closed."""
 
 
-class Stage:
-    """A windowed Blender with a scene, in the workspace Rendering, and a node that it does not know yet."""
+@dataclass
+class Seen:
+    """What was seen of a render."""
 
-    def __init__(self, home: Home, desktop: Desktop, window: Window, node: TrixieNode, mark: str) -> None:
-        self.home, self.desktop, self.window, self.node, self.mark = home, desktop, window, node, mark
-
-    def arrange(self) -> None:
-        """Make Properties wider and close the panel Sampling, so that the extension's is seen whole."""
-        self.window.switch_to("Rendering")
-        left, top, _, bottom = self.window.region("PROPERTIES")
-        edge = self.window.region("IMAGE_EDITOR")[2]
-        self.desktop.drag((edge, (top + bottom) // 2), (edge - WIDER_PX, (top + bottom) // 2))
-        self.window.execute(f"{AREA.format('IMAGE_EDITOR')}.spaces.active.show_region_ui = False; value = 0")
-        self.window.wait_for_drawing()
-        assert self.window.region("PROPERTIES")[0] < left
-        x, y = self.window.find_property("cycles.device", "PROPERTIES")
-        self.desktop.move(x, y + TITLE_PX)
-        self.desktop.key("a")
-        # Pixels of the frame as two by two on the screen.
-        self.desktop.move(*self.middle_of("IMAGE_EDITOR"))
-        self.desktop.key("shift+KP_2")
-        self.window.wait_for_drawing()
-
-    def middle_of(self, editor: str) -> tuple[int, int]:
-        left, top, right, bottom = self.window.region(editor)
-        return (left + right) // 2, (top + bottom) // 2
-
-    def look(self, name: str, editor: str = "IMAGE_EDITOR") -> Picture:
-        """What an editor shows now; the whole screen is kept as a file of this name."""
-        pixels = self.desktop.pixels()
-        left, top, right, bottom = self.window.region(editor)
-        BUILD.mkdir(parents=True, exist_ok=True)
-        (BUILD / f"{name}.ppm").write_bytes(b"P6 %d %d 255\n" % pixels.shape[1::-1] + pixels.tobytes())
-        return pixels[top:bottom, left:right]
-
-    def workers(self) -> list[int]:
-        """Processes of Blender without a window, wherever this stage started them."""
-        return [
-            pid
-            for pid in support.marked_processes(self.mark)
-            if b"--background" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+    screens: list[Picture] = field(default_factory=list)
+    """Before the first tile, at PARTS, at the end: the Image Editor."""
+    answer_s: float = 0
+    longest_freeze_s: float = 0
+    tiles: dict[str, int] = field(default_factory=dict)
+    result: exr.Planes = field(default_factory=dict)
+    image: exr.Planes = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")
 def stage(archive: Path) -> Iterator[Stage]:
-    with support.marked() as mark, Home() as home, Desktop() as desktop, TrixieNode(home, mark) as node:
-        home.install(archive)
-        home.run(
-            *("blender", "--background", "--python-expr"),
-            "import bpy; bpy.context.preferences.view.render_display_type = 'AREA'; bpy.ops.wm.save_userpref()",
-        )
-        shutil.copy(support.REPOSITORY / "tools" / "demo_scene.py", home.folder)
-        scene = home.inside("still_life.blend")
-        home.run(
-            *("blender", "--background", "--factory-startup", "--python-exit-code", "1"),
-            *("--python", home.inside("demo_scene.py"), "--python-expr", SCENE, "--", scene),
-        )
-        with Window(home, desktop, "--online-mode", scene) as window:
-            stage = Stage(home, desktop, window, node, mark)
-            stage.arrange()
-            yield stage
-
-
-def press(stage: Stage, operator: str, editor: str, at: float) -> None:
-    stage.desktop.click(*stage.window.find_operator(f"bpy.ops.distributed_cycles.{operator}(", editor, at=at))
+    with stages.stage(archive) as stage:
+        yield stage
 
 
 @pytest.fixture(scope="module")
-def preferences(stage: Stage) -> Iterator[Stage]:
-    """The Preferences in the place of the Image Editor, with the extension's found by name and opened."""
+def node_answers(stage: Stage) -> list[str]:
+    """A node is added, tested, trusted and tested again: what was said to the first and the second test."""
+    window, desktop, node = stage.window, stage.desktop, stage.node
+    with stage.preferences():
+        _, top = stage.press("node_add", "PREFERENCES", at=0.967)
+        port = window.find_value("22", "PREFERENCES", below=top)
+        desktop.fill(port, [str(node.port), node.address, "Workhorse"], "shift+Tab")
+        desktop.fill(port, [str(node.port), node.user, node.key_file], "Tab")
+        fields = ", ".join(f"{NODES}[1].{name}" for name in ("name", "host", "port", "user", "key_file"))
+        typed = ["Workhorse", node.address, node.port, node.user, node.key_file]
+        assert window.ask(f"[{fields}]") == typed
+        _, bottom = stage.press("node_test", "PREFERENCES", at=0.3, below=port[1] + 100)
+        window.until(f"{TEST}.text and not {TEST}.is_running", 30)
+        answers = [window.ask(f"{TEST}.text")]
+        assert window.ask(f"{TEST}.question") == "TRUST"
+        window.wait_for_drawing()
+        stage.press("trust_host", "PREFERENCES", at=0.7, below=bottom - 20)
+        window.wait_for_drawing()
+        stages.keep(desktop.pixels(), "trust")
+        desktop.key("Return")  # OK of the dialog; the test is repeated then
+        window.until(f"{TEST}.is_good", 30)
+        answers.append(window.ask(f"{TEST}.text"))
+        desktop.move(port[0], top - LABEL_PX)
+        window.wait_for_drawing()
+        stage.keep_part(desktop.pixels(), "preferences", "PREFERENCES", top - LABEL_PX)
+    return answers
+
+
+@pytest.fixture(scope="module")
+def seen(stage: Stage, node_answers: list[str]) -> Seen:
+    """A render from the click on the button to its end."""
+    window, desktop = stage.window, stage.desktop
+    window.execute("pulse.restart()")
+    _, top = stage.press("render", "PROPERTIES", at=0.25)
+    window.until(f"{STATUS}.is_running", 10)
+    screens = [desktop.pixels()]
+    assert window.ask(f"{STATUS}.tiles_done") == 0
+    seen = Seen()
+    for part in PARTS:
+        window.until(f"{STATUS}.progress >= {part}", RENDER_S)
+        screens.append(desktop.pixels())
+        seen.answer_s = seen.answer_s or _toggle_sidebar(stage)
+    window.until(f"not {STATUS}.is_running", RENDER_S)
+    seen.longest_freeze_s = window.ask("pulse.longest_s")
+    assert window.ask(f"{STATUS}.phase") == "Done", window.ask(f"[m.text for m in {STATUS}.messages]")
+    window.wait_for_drawing()
+    screens.append(desktop.pixels())
+    for number, screen in enumerate(screens):
+        stages.keep(screen, f"rendering-{number}")
+        seen.screens.append(stage.part_of(screen, "IMAGE_EDITOR"))
+    stage.keep_part(screens[2], "panel", "PROPERTIES", top - TITLE_PX, OTHER_PANELS_PX)
+    seen.tiles = window.ask(f"{{node.name: node.tiles_done for node in {STATUS}.nodes}}")
+    seen.result = stage.save_image("Render Result")
+    seen.image = stage.save_image("Distributed Render")
+    return seen
+
+
+def _toggle_sidebar(stage: Stage) -> float:
+    """Open and close the Image Editor's sidebar: how long Blender took to open it."""
+    shown = f"{stages.AREA.format('IMAGE_EDITOR')}.spaces.active.show_region_ui"
+    stage.desktop.move(*stage.middle_of("IMAGE_EDITOR"))
+    start = time.monotonic()
+    stage.desktop.key("n")
+    stage.window.until(shown, 10)
+    answer_s = time.monotonic() - start
+    stage.desktop.key("n")
+    stage.window.until(f"not {shown}", 10)
+    return answer_s
+
+
+@pytest.fixture(scope="module")
+def f12(stage: Stage, seen: Seen) -> exr.Planes:
+    """The frame as this Blender renders it alone, afterwards."""
+    stage.desktop.move(*stage.middle_of("IMAGE_EDITOR"))
+    stage.desktop.key("F12")
+    stage.window.until("bpy.app.is_job_running('RENDER')", 10)
+    stage.window.until("not bpy.app.is_job_running('RENDER')", RENDER_S)
+    picture = stage.home.inside("f12.png")
+    stage.window.execute(f"bpy.data.images['Render Result'].save_render({picture!r}, scene=C.scene)")
+    return stage.save_image("Render Result")
+
+
+def test_a_node_is_ready_when_its_host_is_trusted(node_answers: list[str]) -> None:
+    unknown, ready = node_answers
+    assert "The host key of 127.0.0.1 is not known yet: ssh-ed25519 SHA256:" in unknown
+    assert ready.startswith("Ready: Linux")
+    assert "Blender 4.3" in ready
+
+
+def test_tiles_are_seen_arriving(seen: Seen) -> None:
+    """In the window itself: more and more of it looks as it does in the end, through the view transform."""
+    empty, *_, final = seen.screens
+    covered = (final != empty).any(axis=2)
+    assert covered.mean() > 0.4
+    shares = [(screen == final).all(axis=2)[covered].mean() for screen in seen.screens[1:-1]]
+    print(f"of the picture is seen: {shares}")
+    assert all(part - 0.05 < share < 1 for part, share in zip(PARTS, shares, strict=True)), shares
+    assert all(later > earlier + 0.1 for earlier, later in pairwise(shares)), shares
+
+
+def test_blender_answers_meanwhile(seen: Seen) -> None:
+    print(f"longest freeze {seen.longest_freeze_s:.2f} s, answer after {seen.answer_s:.2f} s")
+    assert seen.longest_freeze_s < LONGEST_FREEZE_S
+    assert seen.answer_s < LONGEST_FREEZE_S
+
+
+def test_the_picture_is_what_f12_renders(stage: Stage, seen: Seen, f12: exr.Planes) -> None:
+    assert f12["R"].std() > 0.1
+    _assert_same(seen.result, f12)
+    _assert_same(seen.image, f12)
+    (picture,) = (stage.home.folder / "out").iterdir()
+    assert picture.name == "picture.png"
+    assert _decoded(picture) == _decoded(stage.home.folder / "f12.png")
+    assert stage.window.ask("C.scene.render.engine") == "CYCLES"
+
+
+def _assert_same(found: exr.Planes, expected: exr.Planes) -> None:
+    assert set(found) == set(expected) >= set("RGB")
+    assert {
+        channel: np.abs(found[channel] - plane).max() for channel, plane in expected.items()
+    } == dict.fromkeys(expected, 0.0)
+
+
+def _decoded(path: Path) -> bytes:
+    return subprocess.run(["convert", str(path), "rgb:-"], capture_output=True, check=True).stdout
+
+
+def test_both_machines_rendered_and_are_left_clean(stage: Stage, seen: Seen) -> None:
+    assert set(seen.tiles) == {"This Computer", "Workhorse"}
+    assert min(seen.tiles.values()) > 0
+    assert support.wait_until(lambda: not stage.workers(), WORKERS_END_S)
+
+
+def test_escape_stops_and_resume_goes_on(stage: Stage, f12: exr.Planes) -> None:
     window = stage.window
-    window.execute(
-        f"{AREA.format('IMAGE_EDITOR')}.type = 'PREFERENCES'; C.preferences.active_section = 'ADDONS';"
-        "C.window_manager.addon_search = 'Distributed Cycles'; value = 0"
-    )
-    window.wait_for_drawing()
-    stage.desktop.click(*window.find_operator("bpy.ops.preferences.addon_expand(", "PREFERENCES", at=0.02))
-    window.wait_for_drawing()
-    stage.desktop.screenshot(BUILD / "stage2.png")
-    yield stage
-    window.execute(f"{AREA.format('PREFERENCES')}.type = 'IMAGE_EDITOR'; value = 0")
-    window.wait_for_drawing()
+    _, y = stage.press("render", "PROPERTIES", at=0.25)
+    window.until(f"{STATUS}.is_running and {STATUS}.progress > 0.2", RENDER_S)
+    assert stage.workers()
+    stage.desktop.move(*stage.middle_of("IMAGE_EDITOR"))
+    stage.desktop.key("Escape")
+    window.until(f"not {STATUS}.is_running", WORKERS_END_S)
+    done, total, phase = window.ask(f"({STATUS}.tiles_done, {STATUS}.tiles_total, {STATUS}.phase)")
+    assert (phase, 0 < done < total) == ("Cancelled", True)
+    assert support.wait_until(lambda: not stage.workers(), WORKERS_END_S)
 
-
-@pytest.fixture(scope="module")
-def listed(preferences: Stage) -> None:
-    """The node as it was typed in."""
-    stage, node = preferences, preferences.node
-    press(stage, "node_add", "PREFERENCES", 0.95)
-    assert len(stage.window.ask(f"[node.name for node in {NODES}]")) == 2
-    values = {"name": "Workhorse", "host": node.address, "port": node.port, "user": node.user}
-    values["key_file"] = node.key_file
-    stage.desktop.screenshot(BUILD / "stage3.png")
-    places = stage.window.find_properties([f"nodes[1].{name}" for name in values], "PREFERENCES")
-    for name, value in values.items():
-        stage.desktop.fill(places[f"nodes[1].{name}"], str(value))
-    stage.desktop.screenshot(BUILD / "stage4.png")
-    assert stage.window.ask(f"[{', '.join(f'{NODES}[1].{name}' for name in values)}]") == [*values.values()]
-
-
-def test_a_node_is_tested_and_its_host_trusted(preferences: Stage, listed: None) -> None:
-    stage, window = preferences, preferences.window
-    result = f"{STATUS}.tests['Workhorse']"
-    press(stage, "node_test", "PREFERENCES", 0.3)
-    window.until(f"not {result}.is_running", 30)
-    assert window.ask(f"{result}.question") == "TRUST"
-    stage.desktop.screenshot(BUILD / "stage5.png")
-    press(stage, "trust_host", "PREFERENCES", 0.7)
-    window.wait_for_drawing()
-    stage.desktop.screenshot(BUILD / "stage6.png")
-    stage.desktop.key("Return")
-    window.until(f"{result}.is_good", 30)
-    window.wait_for_drawing()
-    stage.desktop.screenshot(BUILD / "stage7.png")
-    assert "Blender 4.3" in window.ask(f"{result}.text")
+    stage.press("resume", "PROPERTIES", at=0.75, below=y - 20)
+    window.until(f"{STATUS}.is_running", 10)
+    window.until(f"not {STATUS}.is_running", RENDER_S)
+    assert window.ask(f"{STATUS}.phase") == "Done", window.ask(f"[m.text for m in {STATUS}.messages]")
+    _assert_same(stage.save_image("Distributed Render"), f12)
+    journal = max(stage.home.folder.rglob("journal.jsonl"), key=lambda path: path.stat().st_mtime)
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    tiles = Counter(event["tile"] for event in events if event["event"] == "tile")
+    assert len(tiles) == tiles.total() == total

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 TRIXIE = Path(os.environ.get("DC_CHROOT") or CACHE / "distributed-cycles" / "trixie").resolve()
 START_S = 90
 """Software OpenGL draws the first window slowly."""
+REMOVE_S = 15
 STEP = 14
 """Pixels; buttons are 20 high."""
 PAGE_CLICKS = 6
@@ -34,14 +36,20 @@ class Home:
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.folder)
+        # Workers of a Blender that was killed remove their own folders meanwhile.
+        assert support.wait_until(self._removed, REMOVE_S), f"{self.folder} is still written to"
+
+    def _removed(self) -> bool:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return not self.folder.exists()
 
     def inside(self, *parts: str) -> str:
         """The path of something in this home, as programs inside the trixie see it."""
         return "/" + str(self.folder.joinpath(*parts).relative_to(TRIXIE))
 
     def command(self, *command: str, **environment: str) -> list[str]:
-        variables = {"HOME": self.inside(), "XDG_RUNTIME_DIR": self.inside(), **environment}
+        home = self.inside()
+        variables = {"HOME": home, "XDG_RUNTIME_DIR": home, "TMPDIR": home, **environment}
         settings = [f"{name}={value}" for name, value in variables.items()]
         return [str(IN_TRIXIE), "env", "-u", "XDG_CONFIG_HOME", *settings, *command]
 
@@ -145,26 +153,28 @@ class Window:
 
     def switch_to(self, workspace: str) -> None:
         """Open one of Blender's own workspaces."""
-        self.execute(f"C.window_manager.windows[0].workspace = bpy.data.workspaces[{workspace!r}]; value = 0")
+        self.execute(f"C.window_manager.windows[0].workspace = bpy.data.workspaces[{workspace!r}]")
         self.until(f"C.window_manager.windows[0].workspace.name == {workspace!r}", 10)
         self.wait_for_drawing()
 
-    def find_operator(self, text: str, editor: str, *, at: float = 0.5) -> tuple[int, int]:
+    def find_operator(self, text: str, editor: str, *, at: float = 0.5, below: int = 0) -> tuple[int, int]:
         """Where in an editor the button of an operator is, by the Python that Blender has for it.
 
         Ctrl+C over a button copies its command: `bpy.ops.distributed_cycles.render()`.
         """
-        return self._find([text], editor, at, "ctrl+c")[text]
+        return self._find(lambda copied: text in copied, text, editor, at, "ctrl+c", below)
 
     def find_property(self, text: str, editor: str, *, at: float = 0.7) -> tuple[int, int]:
         """Where in an editor a property is, by its data path, of which `text` is the end."""
-        return self._find([text], editor, at, "ctrl+alt+shift+c")[text]
+        return self._find(lambda copied: copied.endswith(text), text, editor, at, "ctrl+alt+shift+c")
 
-    def find_properties(self, texts: list[str], editor: str, *, at: float = 0.7) -> dict[str, tuple[int, int]]:
-        """Where several properties are that are seen at once, from top to bottom."""
-        return self._find(texts, editor, at, "ctrl+alt+shift+c")
+    def find_value(self, text: str, editor: str, *, at: float = 0.7, below: int = 0) -> tuple[int, int]:
+        """Where in an editor a field is, by what is in it: preferences have no data path."""
+        return self._find(lambda copied: copied == text, text, editor, at, "ctrl+c", below)
 
-    def _find(self, texts: list[str], editor: str, at: float, keys: str) -> dict[str, tuple[int, int]]:
+    def _find(
+        self, fits: Callable[[str], bool], what: str, editor: str, at: float, keys: str, below: int = 0
+    ) -> tuple[int, int]:
         left, top, right, bottom = self.region(editor)
         x, middle = int(left + at * (right - left)), (top + bottom) // 2
         seen: list[str] = []
@@ -175,15 +185,13 @@ class Window:
                 self.wait_for_drawing()
             if clicks > 0 and (before == self.desktop.pixels()[top:bottom, left:right]).all():
                 break
-            places: dict[str, tuple[int, int]] = {}
-            for y in range(top + STEP // 2, bottom, STEP):
+            for y in range(max(top, below) + STEP // 2, bottom, STEP):
                 copied = self._copied(x, y, keys)
+                if fits(copied):
+                    return x, y
                 seen += [copied] if copied and copied not in seen else []
-                places |= {text: (x, y) for text in texts if text in copied and text not in places}
-                if len(places) == len(texts):
-                    return places
         self.desktop.screenshot(support.REPOSITORY / "build" / "gui" / "not-found.png")
-        raise AssertionError(f"no {texts} in {editor} at {at:.0%}; there are {seen}")
+        raise AssertionError(f"no {what!r} in {editor} at {at:.0%}; there are {seen}")
 
     def _copied(self, x: int, y: int, keys: str) -> str:
         """What Blender copies where the pointer stands over (x, y) and `keys` are pressed."""
