@@ -104,20 +104,18 @@ def _tile_size(text: str) -> int:
 
 @contextmanager
 def _stdout_for_json(is_json: bool) -> Iterator[Any]:
-    """Keep what Blender prints away from standard output, so that the JSON object stands alone."""
+    """Keep what Blender prints away from standard output, so that the JSON object stands alone.
+
+    To the end of the process: in a pipe Blender's own first words come only when it quits.
+    """
     if not is_json:
         yield sys.stdout
         return
     sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as stdout:
-            yield stdout
-    finally:
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stdout:
+        os.dup2(2, 1)
+        yield stdout
         sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _say(text: str) -> None:

@@ -44,7 +44,8 @@ def test_json_stands_alone_at_the_end(blend: Path, tmp_path: Path) -> None:
     arguments = ("--nodes", nodes, "--no-local", "--job-dir", tmp_path / "job", "--tile-size", 24, "--json")
     done = render(blend, "--output", "//relative", *arguments)
     assert done.returncode == 0, done.stderr
-    answer = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+    # The wheel prints its banner before any Python runs; a real Blender prints nothing else.
+    answer = json.loads(done.stdout.splitlines()[-1])
     assert answer["output"] == str(blend.with_name("relative.png"))
     assert Path(answer["output"]).stat().st_size > 1000
     assert answer["outcome"] == "done"
@@ -53,7 +54,6 @@ def test_json_stands_alone_at_the_end(blend: Path, tmp_path: Path) -> None:
     assert sum(row["tiles"] for row in answer["nodes"]) == answer["tiles"] == 40
     assert answer["wall_seconds"] > 0
     assert "Saved" not in done.stdout
-    assert "Saved copy" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ EXTENSION = "bl_ext.user_default.distributed_cycles"
 
 
 BROKEN_PIPE = """
+import json
 import subprocess
 ended = subprocess.Popen(["true"], stdin=subprocess.PIPE, bufsize=0)
 ended.wait()
@@ -47,3 +49,11 @@ def test_the_node_has_blender(home: Home, tmp_path: Path) -> None:
         command += [f"{node.user}@{node.address}", "blender --version"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         assert done.stdout.startswith("Blender 4.3")
+
+
+def test_json_stands_alone(home: Home) -> None:
+    """A real Blender prints its first words into a pipe when it quits, after everything else."""
+    printed = home.run("blender", "--background", "--command", "distributed_cycles", "nodes", "test", "--json")
+    (node,) = json.loads(printed)["nodes"]
+    assert (node["node"], node["error"]) == ("This Computer", None)
+    assert node["blender_version"].startswith("4.3.")
