@@ -11,9 +11,11 @@ ImfZip.cpp (bytes split into even and odd ones, then differences).
 
 from __future__ import annotations
 
+import mmap
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,31 +31,103 @@ MAGIC = 20000630
 VERSION, LONG_NAMES = 2, 0x400
 HALF, FLOAT = 1, 2
 NO_COMPRESSION, ZIPS, ZIP = 0, 2, 3
+CHANNEL_IDS = ("RGBA", "RGB", "XYZ", "XYZW", "UVA", "X", "Z", "rgba")
+"""The channels that Cycles' passes have, in Blender's order (list_render_passes in its engine.py)."""
 ROWS_PER_BLOCK = {NO_COMPRESSION: 1, ZIPS: 1, ZIP: 16}
 NUMPY_TYPES: dict[int, np.dtype[Any]] = {HALF: np.dtype("<f2"), FLOAT: np.dtype("<f4")}
 ZLIB_LEVEL = 4
 """Blender's own default for ZIP."""
+LARGEST_HEADER = 1 << 26
+"""Bytes; the Cryptomatte manifests of a large scene are megabytes."""
 LARGEST_RATIO = 1032
 """zlib cannot do better; a header that promises more pixels than that lies."""
 
 
-def read(source: bytes | Path) -> tuple[Planes, Header]:
-    """All channels and the header. Raise ValueError where it is no whole file of this kind."""
+class Reader:
+    """A file, or the bytes of one, of which any rows and channels can be read.
+
+    Raises ValueError, from the start and from `rows`, where it is no whole file of this kind.
+    """
+
+    def __init__(self, source: bytes | Path) -> None:
+        self._data: bytes | mmap.mmap
+        with _unreadable():
+            if isinstance(source, bytes):
+                self.header, position = _read_header(source)
+                self._data = source
+            else:
+                with source.open("rb") as file:
+                    self.header, position = _read_header(file.read(LARGEST_HEADER))
+                    self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            left, self._top, right, bottom = struct.unpack("<4i", self.header["dataWindow"][1])
+            self.width, self.height = right - left + 1, bottom - self._top + 1
+            self.channels = channels_of(self.header)
+            """Channel name -> HALF or FLOAT, in the file's order."""
+            self._row_size = self.width * sum(NUMPY_TYPES[kind].itemsize for kind in self.channels.values())
+            compression = self.header["compression"][1][0]
+            if compression not in ROWS_PER_BLOCK:
+                raise ValueError("not a readable EXR file: another compression than none or ZIP")
+            if (
+                self.width < 1
+                or self.height < 1
+                or self._row_size * self.height > len(self._data) * LARGEST_RATIO
+            ):
+                raise ValueError(f"not a readable EXR file: it cannot hold {self.width}x{self.height} px")
+            self._rows_per_block = ROWS_PER_BLOCK[compression]
+            blocks = -(-self.height // self._rows_per_block)
+            self._offsets = struct.unpack_from(f"<{blocks}Q", self._data, position)
+
+    def rows(self, first: int, count: int, names: Collection[str] | None = None) -> Planes:
+        """`count` rows from row `first` on, 0 at the top, of the channels `names` or of all."""
+        wanted = self.channels if names is None else names
+        planes: Planes = {name: np.empty((count, self.width), np.float32) for name in wanted}
+        with _unreadable():
+            size = self._rows_per_block
+            for block in range(first // size, -(-(first + count) // size)):
+                lines = self._block(block)
+                start = max(first - block * size, 0)
+                end = min(first + count - block * size, len(lines))
+                target = block * size + start - first
+                column = 0
+                for name, kind in self.channels.items():
+                    width = self.width * NUMPY_TYPES[kind].itemsize
+                    if name in planes:
+                        values = np.ascontiguousarray(lines[start:end, column : column + width])
+                        planes[name][target : target + end - start] = values.view(NUMPY_TYPES[kind])
+                    column += width
+        return planes
+
+    def _block(self, number: int) -> NDArray[np.uint8]:
+        offset = self._offsets[number]
+        y, size = struct.unpack_from("<ii", self._data, offset)
+        rows = min(self._rows_per_block, self.height - number * self._rows_per_block)
+        is_here = y - self._top == number * self._rows_per_block
+        if not is_here or not 0 <= size <= len(self._data) - offset - 8:
+            raise ValueError("not a readable EXR file: a block is out of place")
+        raw = self._data[offset + 8 : offset + 8 + size]
+        if size < rows * self._row_size:
+            raw = _unzipped(raw, rows * self._row_size)
+        return np.frombuffer(raw, np.uint8, rows * self._row_size).reshape(rows, self._row_size)
+
+
+@contextmanager
+def _unreadable() -> Iterator[None]:
     try:
-        data = source if isinstance(source, bytes) else source.read_bytes()
-        header, position = _read_header(data)
-        return _read_pixels(data, header, position), header
+        yield
     except (struct.error, zlib.error, LookupError, UnicodeDecodeError, OSError) as error:
         raise ValueError(f"not a readable EXR file: {error}") from None
 
 
+def read(source: bytes | Path, names: Collection[str] | None = None) -> tuple[Planes, Header]:
+    """All channels, or those named, and the header. Raise ValueError where it is no whole file of this kind."""
+    reader = Reader(source)
+    return reader.rows(0, reader.height, names), reader.header
+
+
 def read_header(path: Path) -> Header:
     """The header alone. Raise ValueError."""
-    try:
-        with path.open("rb") as file:
-            return _read_header(file.read(1 << 24))[0]
-    except (struct.error, LookupError, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"not a readable EXR file: {error}") from None
+    with _unreadable(), path.open("rb") as file:
+        return _read_header(file.read(LARGEST_HEADER))[0]
 
 
 def _read_header(data: bytes) -> tuple[Header, int]:
@@ -89,37 +163,6 @@ def channels_of(header: Header) -> dict[str, int]:
     return found
 
 
-def _read_pixels(data: bytes, header: Header, position: int) -> Planes:
-    left, top, right, bottom = struct.unpack("<4i", header["dataWindow"][1])
-    width, height = right - left + 1, bottom - top + 1
-    compression = header["compression"][1][0]
-    types = {name: NUMPY_TYPES[kind] for name, kind in channels_of(header).items()}
-    row_size = width * sum(kind.itemsize for kind in types.values())
-    if compression not in ROWS_PER_BLOCK:
-        raise ValueError("not a readable EXR file: another compression than none or ZIP")
-    if width < 1 or height < 1 or row_size * height > len(data) * LARGEST_RATIO:
-        raise ValueError(f"not a readable EXR file: it cannot hold {width}x{height} px")
-    rows_per_block = ROWS_PER_BLOCK[compression]
-    blocks = -(-height // rows_per_block)
-    planes: Planes = {name: np.empty((height, width), np.float32) for name in types}
-    for offset in struct.unpack_from(f"<{blocks}Q", data, position):
-        y, size = struct.unpack_from("<ii", data, offset)
-        row = y - top
-        rows = min(rows_per_block, height - row)
-        if row < 0 or row % rows_per_block or rows < 1 or not 0 <= size <= len(data) - offset - 8:
-            raise ValueError("not a readable EXR file: a block is out of place")
-        raw = data[offset + 8 : offset + 8 + size]
-        if size < rows * row_size:
-            raw = _unzipped(raw, rows * row_size)
-        lines = np.frombuffer(raw, np.uint8, rows * row_size).reshape(rows, row_size)
-        start = 0
-        for name, kind in types.items():
-            end = start + width * kind.itemsize
-            planes[name][row : row + rows] = np.ascontiguousarray(lines[:, start:end]).view(kind)
-            start = end
-    return planes
-
-
 def _unzipped(data: bytes, size: int) -> bytes:
     inflater = zlib.decompressobj()
     differences = np.frombuffer(inflater.decompress(data, size), np.uint8).copy()
@@ -151,7 +194,13 @@ class Writer:
     """
 
     def __init__(
-        self, path: Path, width: int, height: int, channels: Mapping[str, int], like: Header
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        channels: Mapping[str, int],
+        like: Header,
+        compression: int = ZIP,
     ) -> None:
         """`channels` maps names to HALF or FLOAT; other attributes are taken from `like`."""
         self._path = path
@@ -163,20 +212,25 @@ class Writer:
         self._offsets: list[int] = []
         self._file: IO[bytes] = self._partial.open("wb")
         self._file.write(
-            struct.pack("<iI", MAGIC, VERSION | LONG_NAMES) + _header(width, height, channels, like)
+            struct.pack("<iI", MAGIC, VERSION | LONG_NAMES)
+            + _header(width, height, channels, like, compression)
         )
+        self._compression = compression
+        self._rows_per_block = ROWS_PER_BLOCK[compression]
         self._table = self._file.tell()
-        self._file.write(bytes(8 * -(-height // ROWS_PER_BLOCK[ZIP])))
+        self._file.write(bytes(8 * -(-height // self._rows_per_block)))
 
     def write_rows(self, planes: Mapping[str, NDArray[np.float32]]) -> None:
         """Add rows below those that are there; each plane has (rows, width)."""
         parts = [np.ascontiguousarray(planes[name], kind) for name, kind in self._types.items()]
         rows = [b"".join(part[row].tobytes() for part in parts) for row in range(len(parts[0]))]
         self._rest += rows
-        size = ROWS_PER_BLOCK[ZIP]
+        size = self._rows_per_block
         while len(self._rest) >= size or (self._rest and self._row + len(self._rest) == self._height):
             block, self._rest = self._rest[:size], self._rest[size:]
-            packed = _zipped(b"".join(block))
+            packed = b"".join(block)
+            if self._compression != NO_COMPRESSION:
+                packed = _zipped(packed)
             self._offsets.append(self._file.tell())
             self._file.write(struct.pack("<ii", self._row, len(packed)) + packed)
             self._row += len(block)
@@ -197,14 +251,14 @@ class Writer:
             self._partial.unlink(missing_ok=True)
 
 
-def _header(width: int, height: int, channels: Mapping[str, int], like: Header) -> bytes:
+def _header(width: int, height: int, channels: Mapping[str, int], like: Header, compression: int) -> bytes:
     listed = b"".join(
         name.encode() + b"\0" + struct.pack("<iIii", channels[name], 0, 1, 1) for name in sorted(channels)
     )
     box = struct.pack("<4i", 0, 0, width - 1, height - 1)
     own: Header = {
         "channels": ("chlist", listed + b"\0"),
-        "compression": ("compression", bytes([ZIP])),
+        "compression": ("compression", bytes([compression])),
         "dataWindow": ("box2i", box),
         "displayWindow": ("box2i", box),
         "lineOrder": ("lineOrder", b"\0"),
@@ -237,12 +291,19 @@ def combined(names: Iterable[str], view_layer: str) -> tuple[str, str, str, str]
 
 
 def passes_of(path: Path) -> list[tuple[str, str, str]]:
-    """(view layer, pass, channels) of each pass in the file, channels as Blender orders them."""
+    """(view layer, pass, channels) of each pass in the file, channels as Blender orders them.
+
+    Raises ValueError for a pass that Cycles does not write.
+    """
     found: dict[tuple[str, str], set[str]] = {}
     for channel in channels_of(read_header(path)):
         layer, name, component = channel.rsplit(".", 2)
         found.setdefault((layer, name), set()).add(component)
-    return [
-        (layer, name, "".join(sorted(components, key="RGBAXYZWUVrgbaxyzw".index)))
-        for (layer, name), components in found.items()
-    ]
+    return [(layer, name, _ids(components)) for (layer, name), components in found.items()]
+
+
+def _ids(components: set[str]) -> str:
+    for ids in CHANNEL_IDS:
+        if components == set(ids):
+            return ids
+    raise ValueError(f"a pass of unknown channels {sorted(components)}")

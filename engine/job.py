@@ -38,11 +38,21 @@ class Rect:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleRange:
+    """Some of a pixel's samples: `count` of them, from number `first` on."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tile:
     """One piece of the frame. `rect` is the part that is kept, in pixels of the full frame."""
 
     index: int
     rect: Rect
+    samples: SampleRange | None = None
+    """None: all of them. Otherwise `rect` is the whole region, and the frame is the mean of its tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,28 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Denoising:
+    """How the whole frame is denoised, as the scene says."""
+
+    layers: tuple[str, ...]
+    """Names of the view layers whose Combined pass is denoised."""
+    denoiser: str
+    """`OPENIMAGEDENOISE` or `OPTIX`; empty: this Blender has none, and leaves the picture as it is."""
+    input_passes: str
+    prefilter: str
+    quality: str
+    use_gpu: bool
+    device: str
+    """Compute device of the user's preferences: `NONE`, `CUDA`, `OPTIX`, ..."""
+    exposure: float
+    """The film's; Cycles denoises without it."""
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Denoising:
+        return cls(**{**data, "layers": tuple(data["layers"])})
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One requested render: everything a node must know beyond the files themselves."""
 
@@ -114,14 +146,25 @@ class Job:
     blender_version: tuple[int, int, int]
     view_layer: str
     """The layer whose Combined pass is shown while the frame renders."""
-    use_denoising_data: bool = False
-    """Whether tiles carry the passes a later denoising needs."""
+    denoising: Denoising | None = None
+    """How the whole frame is denoised when it is there; None: not at all."""
+    samples: int = 0
+    """Samples of each pixel, where the job is split by them."""
+    sample_parts: int = 0
+    """In how many parts the samples are rendered; 0: the frame is split into tiles instead."""
+    helpers: tuple[str, ...] = ()
+    """`Layer.Pass` of each pass that tiles carry for our own use and the frame does not."""
     use_scripts: bool = False
     """Whether Python scripts inside the .blend run, as in the user's own Blender."""
     subframe: float = 0.0
     created: str = ""
     """ISO 8601, UTC."""
     files: tuple[SceneFile, ...] = field(default=())
+
+    @property
+    def picture(self) -> Rect:
+        """What the picture shows: the region alone with a crop, or else the full frame."""
+        return self.region if self.use_crop else Rect(0, 0, self.width, self.height)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -135,6 +178,8 @@ class Job:
                 "region": Rect(**data["region"]),
                 "blender_version": tuple(data["blender_version"]),
                 "files": tuple(SceneFile(**entry) for entry in data["files"]),
+                "helpers": tuple(data["helpers"]),
+                "denoising": Denoising.from_json(data["denoising"]) if data["denoising"] else None,
             }
         )
 
@@ -250,6 +295,10 @@ class BlenderNotFound(NodeError, FileNotFoundError):
 
 class BlenderUnsuitable(NodeError):
     """There is a Blender, but it cannot render this job: other version, or without Cycles."""
+
+
+class DenoiseError(EngineError):
+    """The whole frame is there, but could not be denoised."""
 
 
 class SceneRefused(NodeError):

@@ -19,8 +19,8 @@ START_S = 120.0
 SILENCE_S = 15.0
 """A worker beats each second, also while it renders; beside a render on saturated cores the
 largest gap seen was 0.8 s."""
-OPENING_SILENCE_S = 900.0
-"""Opening a file can hold the interpreter, and so the beat, as long as it takes."""
+LONG_SILENCE_S = 900.0
+"""Opening a file and denoising hold the interpreter, and so the beat, as long as they take."""
 NOISE_BYTES = 1 << 20
 
 NOT_FOUND_STATUS = (126, 127, 9009)
@@ -83,8 +83,8 @@ class WorkerLink:
 
     def send(self, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
         """Send one frame; blocks while the channel is full. Raise WorkerLost with the reason."""
-        if header["type"] == "open":
-            self._patience = OPENING_SILENCE_S
+        if header["type"] in ("open", "denoise"):
+            self._patience = LONG_SILENCE_S
         try:
             with self._write_lock:
                 for piece in encode(header, payload):
@@ -136,7 +136,7 @@ class WorkerLink:
                 frame = read_frame(self._read_exactly)
                 self._heard = time.monotonic()
                 kind = frame[0]["type"]
-                if kind == "opened":
+                if kind in ("opened", "denoised"):
                     self._patience = SILENCE_S
                 if kind == "bye":
                     self._has_said_bye = True

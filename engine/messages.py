@@ -69,6 +69,13 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class PhaseChanged:
+    """All tiles are there; what is done with them now, for a person."""
+
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionDone:
     """The last message: nothing follows it."""
 
@@ -78,4 +85,4 @@ class SessionDone:
     report: Report
 
 
-Message = NodeChanged | TileStarted | TileEnded | Progress | SessionDone
+Message = NodeChanged | TileStarted | TileEnded | Progress | PhaseChanged | SessionDone

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import exr
+from . import exr, sample_count
 from .bootstrap import BLENDER_ARGUMENTS, remote_command
 from .framebuffer import window
 from .job import (
@@ -89,6 +89,9 @@ class Arrived:
     render_seconds: float
     data: bytes
     kept: exr.Planes
+    """The part that is shown: Combined of the shown view layer, without the margin."""
+    channels: frozenset[str]
+    samples: sample_count.Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +354,7 @@ class NodeLife:
             "frame": job.frame,
             "subframe": job.subframe,
             "use_scripts": job.use_scripts,
-            "use_denoising_data": job.use_denoising_data,
+            "helpers": job.helpers,
             "threads": self.node.threads,
             # Compressing costs more than copying where nothing crosses a network.
             "codec": "NONE" if self.node.is_local else "ZIP",
@@ -397,6 +400,7 @@ class NodeLife:
                 "tile": tile.index,
                 "attempt": attempt,
                 "border": border(asked, job.width, job.height),
+                "samples": [tile.samples.first, tile.samples.count] if tile.samples else None,
             }
         )
 
@@ -411,11 +415,12 @@ class NodeLife:
             self._post(Spoiled(name, tile, attempt, str(header.get("text"))))
             return
         try:
-            planes, _ = exr.read(payload)
-            kept = window(planes, tile, self._job)
+            file = exr.Reader(payload)
+            shown = exr.combined(file.channels, self._job.view_layer)
+            kept = window(file.rows(0, file.height, shown), tile, self._job)
             seconds, render_seconds = float(header["seconds"]), float(header["render_seconds"])
-            shown = exr.combined(kept, self._job.view_layer)
-        except (ValueError, KeyError, TypeError) as error:
+            samples = {str(layer): int(count) for layer, count in header["samples"].items()}
+        except (AttributeError, ValueError, KeyError, TypeError) as error:
             self._post(Spoiled(name, tile, attempt, str(error)))
             return
         # Cycles itself writes no NaN into Combined. Should a scene do so all the same, the
@@ -423,7 +428,8 @@ class NodeLife:
         if attempt == 1 and any(_has_nan(kept[channel]) for channel in shown):
             self._post(Spoiled(name, tile, attempt, "the tile holds values that are not numbers"))
             return
-        self._post(Arrived(name, tile, attempt, seconds, render_seconds, payload, kept))
+        channels = frozenset(file.channels)
+        self._post(Arrived(name, tile, attempt, seconds, render_seconds, payload, kept, channels, samples))
 
 
 def _has_nan(plane: Any) -> bool:

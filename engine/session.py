@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from . import exr, framebuffer, node
+from . import denoise, exr, framebuffer, merge, node
 from . import scheduler as plan
 from .job import (
     EngineError,
@@ -31,10 +31,19 @@ from .job import (
     StoreError,
     Tile,
 )
-from .messages import Message, NodeChanged, NodeStatus, Progress, SessionDone, TileEnded, TileStarted
+from .messages import (
+    Message,
+    NodeChanged,
+    NodeStatus,
+    PhaseChanged,
+    Progress,
+    SessionDone,
+    TileEnded,
+    TileStarted,
+)
 from .report import NodeRow, Report
 from .store import JobStore
-from .tiling import split
+from .tiling import tiles_of
 
 if TYPE_CHECKING:
     from .ssh import Access
@@ -71,8 +80,9 @@ class RenderSession:
         self._access = access
         self._local_blender = tuple(local_blender)
         self._can_ask = can_ask
-        self._tiles = split(job.region, job.tile_size)
+        self._tiles = tiles_of(job)
         self._resumed = store.finished()
+        self._samples = {index: entry["samples"] for index, entry in self._resumed.items()}
         self._scheduler = plan.Scheduler(self._tiles, done=self._resumed)
         self._inbox: queue.Queue[node.NodeEvent | Node | str] = queue.Queue()
         self._messages: queue.Queue[Message] = queue.Queue()
@@ -127,8 +137,8 @@ class RenderSession:
         outcome = "failed"
         try:
             outcome, error = self._render()
-            if outcome == "done":
-                self._merge()
+            if outcome == "done" and not self._finish_frame():
+                outcome = "cancelled"
         except EngineError as failure:
             outcome, error = "failed", failure
         except Exception as bug:  # noqa: BLE001 - a bug here must reach a person, not vanish
@@ -175,12 +185,10 @@ class RenderSession:
         """Tiles of an earlier run appear at once."""
         for tile in self._tiles:
             if tile.index in self._resumed:
-                planes, _ = exr.read(self._store.tile_path(tile))
-                self._show(tile, framebuffer.window(planes, tile, self._job))
-
-    def _show(self, tile: Tile, kept: exr.Planes) -> None:
-        self._channels = self._channels or frozenset(kept)
-        self.framebuffer.paste(tile, kept)
+                file = exr.Reader(self._store.tile_path(tile))
+                shown = file.rows(0, file.height, exr.combined(file.channels, self._job.view_layer))
+                self._channels = self._channels or frozenset(file.channels)
+                self.framebuffer.paste(tile, framebuffer.window(shown, tile, self._job))
 
     def _add(self, listed: Node) -> None:
         old = self._lives.get(listed.name)
@@ -231,8 +239,9 @@ class RenderSession:
 
     def _arrived(self, event: node.Arrived, now: float) -> plan.Finish | None:
         tile, name, attempt = event.tile, event.node, event.attempt
-        if self._channels is not None and frozenset(event.kept) != self._channels:
-            reason = f"its passes differ: {sorted(self._channels ^ frozenset(event.kept))[:4]}"
+        self._channels = self._channels or event.channels
+        if event.channels != self._channels:
+            reason = f"its passes differ: {sorted(self._channels ^ event.channels)[:4]}"
             return self._do(self._scheduler.handle(plan.TileFailed(name, tile.index, attempt, reason), now))
         self._pending = event
         done = plan.TileDone(name, tile.index, attempt, event.seconds)
@@ -276,8 +285,11 @@ class RenderSession:
 
     def _keep(self, arrived: node.Arrived) -> None:
         name, tile, attempt, seconds = arrived.node, arrived.tile, arrived.attempt, arrived.seconds
-        self._store.keep(tile, arrived.data, attempt=attempt, node=name, seconds=seconds)
-        self._show(tile, arrived.kept)
+        self._store.keep(
+            tile, arrived.data, attempt=attempt, node=name, seconds=seconds, samples=arrived.samples
+        )
+        self._samples[tile.index] = arrived.samples
+        self.framebuffer.paste(tile, arrived.kept)
         self._say_ended(TileEnded(tile, name, attempt, "done", seconds, arrived.render_seconds))
         self._say_progress()
 
@@ -307,15 +319,40 @@ class RenderSession:
         mean = seconds / count if count else 0.0
         self._set_status(replace(status, state=state, tile=tile, tiles_done=count, mean_seconds=mean))
 
-    def _merge(self) -> None:
-        files = ((tile, self._store.tile_path(tile)) for tile in self._tiles)
+    def _finish_frame(self) -> bool:
+        """From tiles to the frame that F12 would have given. Returns False when cancelled meanwhile."""
+        for life in self._lives.values():
+            life.stop()  # The denoiser wants this computer for itself.
+        files = [(tile, self._store.tile_path(tile)) for tile in self._tiles]
+        merged = self._store.folder / "merged.exr"
+        frame = self._store.frame_path
         try:
-            framebuffer.merge(self._job, files, self._store.frame_path)
+            self._messages.put(PhaseChanged("Putting the frame together"))
+            tiles = merge.Tiles(self._job, files, self._samples)
+            if self._job.denoising is None:
+                channels = merge.without_helpers(self._job, tiles.channels)
+                merge.write_frame(self._job, tiles.bands(), channels, tiles.header, frame)
+                return True
+            tiles.write(merged)
+            self._messages.put(PhaseChanged("Denoising"))
+            if not denoise.run(
+                self._job,
+                merged,
+                frame,
+                samples=tiles.samples,
+                blender=self._local_blender,
+                cancelled=self._cancelled,
+            ):
+                return False
+            self.framebuffer.show_file(frame)
         except (OSError, ValueError) as error:
             raise StoreError(
                 f"The frame could not be put together in {self._store.folder} ({error}).",
                 "Make room there and press Resume; finished tiles are kept.",
             ) from None
+        finally:
+            merged.unlink(missing_ok=True)
+        return True
 
     def _end(self, outcome: str, error: EngineError | None) -> None:
         for (name, _, attempt), tile in list(self._handed_out.items()):

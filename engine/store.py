@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from .job import Job, StoreError, Tile
+from .sample_count import Samples
 from .worker.files import locked
 
-FORMAT = 1
+FORMAT = 2
+NO_SAMPLES: Samples = {}
 KEPT_PER_SCENE = 3
 """Job folders kept of one .blend; older ones make room for the next."""
 
@@ -95,7 +97,16 @@ class JobStore:
     def tile_path(self, tile: Tile) -> Path:
         return self._tiles / f"{tile.index:05}.exr"
 
-    def keep(self, tile: Tile, data: bytes, *, attempt: int, node: str, seconds: float) -> None:
+    def keep(
+        self,
+        tile: Tile,
+        data: bytes,
+        *,
+        attempt: int,
+        node: str,
+        seconds: float,
+        samples: Samples = NO_SAMPLES,
+    ) -> None:
         """Make `data` the finished tile, so that it is there whole or not at all. Raise StoreError."""
         try:
             _write_whole(self.tile_path(tile), data)
@@ -107,6 +118,7 @@ class JobStore:
             attempt=attempt,
             node=node,
             seconds=round(seconds, 6),
+            samples=samples,
             size=len(data),
             crc=zlib.crc32(data),
         )

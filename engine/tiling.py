@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from .job import Rect, Tile
+from .job import Job, Rect, SampleRange, Tile
 
 SMALLEST_AUTO_PX = 32
 LARGEST_AUTO_PX = 256
@@ -25,6 +25,22 @@ def auto_tile_size(region: Rect, workers: int, overscan: int) -> int:
     wanted = math.sqrt(region.area / (max(1, workers) * TILES_PER_WORKER))
     smallest = max(SMALLEST_AUTO_PX, min(16 * overscan, LARGEST_AUTO_PX))
     return round(min(max(wanted, smallest), LARGEST_AUTO_PX) / 8) * 8
+
+
+def tiles_of(job: Job) -> tuple[Tile, ...]:
+    """All tiles of the job, in the order to render them."""
+    if job.sample_parts:
+        return split_samples(job.region, job.samples, job.sample_parts)
+    return split(job.region, job.tile_size)
+
+
+def split_samples(region: Rect, samples: int, parts: int) -> tuple[Tile, ...]:
+    """The whole region, `parts` times, each with its share of the samples, as even as can be."""
+    edges = [samples * part // parts for part in range(parts + 1)]
+    return tuple(
+        Tile(index, region, SampleRange(first, last - first))
+        for index, (first, last) in enumerate(pairwise(edges))
+    )
 
 
 def split(region: Rect, size: int) -> tuple[Tile, ...]:

@@ -20,7 +20,7 @@ from typing import Any
 import bpy
 
 from ..engine.job import EngineError, HostKeyUnknown, JobError, NodeInfo
-from ..engine.messages import NodeChanged, Progress, SessionDone, TileEnded
+from ..engine.messages import NodeChanged, PhaseChanged, Progress, SessionDone, TileEnded
 from ..engine.node import check_node
 from . import addon, cli_nodes, result, running, start
 from .nodes import describe
@@ -216,6 +216,8 @@ def _drive(begun: running.Running, options: argparse.Namespace) -> SessionDone:
                     return message
                 case Progress():
                     line.show(message)
+                case PhaseChanged(phase):
+                    line.say(f"{phase}...")
                 case NodeChanged(status) if status.error is not None:
                     line.say(f"{status.name}: {status.error.message} {status.error.hint}".strip())
                     if options.accept_new_host_keys and isinstance(status.error, HostKeyUnknown):

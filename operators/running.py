@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..engine.job import THIS_COMPUTER, EngineError, HostKeyUnknown, Job, Node, PassphraseNeeded
-from ..engine.messages import Message, NodeChanged, NodeStatus, Progress, SessionDone, TileEnded
+from ..engine.messages import Message, NodeChanged, NodeStatus, PhaseChanged, Progress, SessionDone, TileEnded
 from ..engine.session import RenderSession
 from ..engine.store import JobStore
 from . import addon
@@ -156,6 +156,8 @@ def show(message: Message) -> None:
             shown.progress = fraction
             shown.tiles_done, shown.tiles_total = done, total
             shown.seconds_left = -1.0 if seconds_left is None else seconds_left
+        case PhaseChanged(phase):
+            shown.phase = phase
         case NodeChanged(node):
             _show_node(shown, node)
         case TileEnded(tile, name, attempt, "failed", _, _, detail):

@@ -14,7 +14,7 @@ from ..engine import exactness, tiling
 from ..engine.assets import snapshot_path
 from ..engine.job import Job, JobError, Rect
 from ..engine.store import JobStore
-from . import files, output
+from . import denoising, files, output
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,6 @@ def check(scene: bpy.types.Scene) -> None:
 def warnings_of(scene: bpy.types.Scene) -> list[str]:
     """What will differ from F12 although the render goes on."""
     found = []
-    if scene.cycles.use_denoising:
-        found.append(
-            "The frame comes back without denoising, with the passes that a Denoise node in the compositor needs."
-        )
     if scene.cycles.use_guiding:
         found.append(
             "Path Guiding learns from each tile alone: tiles will not be the same pixels as in one render."
@@ -86,6 +82,7 @@ def take(scene: bpy.types.Scene, view_layer: str, *, tile_size: int, workers: in
     width, height = size_of(scene)
     region = region_of(scene, width, height)
     overscan = overscan_of(scene)
+    denoised = denoising.settings(scene)
     needed, warnings = files.find(scene)
     job = Job(
         id=uuid.uuid4().hex,
@@ -102,12 +99,13 @@ def take(scene: bpy.types.Scene, view_layer: str, *, tile_size: int, workers: in
         tile_size=tile_size or tiling.auto_tile_size(region, workers, overscan),
         blender_version=tuple(bpy.app.version),
         view_layer=shown_layer(scene, view_layer),
-        use_denoising_data=scene.cycles.use_denoising,
+        denoising=denoised,
+        helpers=denoising.helpers(scene, denoised),
         use_scripts=use_scripts(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         files=needed,
     )
-    return Snapshot(job, (*warnings_of(scene), *warnings))
+    return Snapshot(job, (*warnings_of(scene), *denoising.warnings_of(scene, denoised), *warnings))
 
 
 def save(store: JobStore) -> None:

@@ -22,7 +22,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import scene
+from . import denoise, scene
 from .files import WorkerFolder
 from .protocol import HEARTBEAT_S, FrameError, encode, read_frame
 
@@ -78,6 +78,9 @@ class Worker:
             start = time.perf_counter()
             self._scene = scene.OpenScene(self._folder.root, self._folder.path / "tile.exr", header)
             self._send({"type": "opened", "seconds": time.perf_counter() - start})
+        elif kind == "denoise":
+            denoise.run(header)
+            self._send({"type": "denoised"})
         elif kind == "devices":
             self._send({"type": "devices", "names": scene.devices()})
         else:
@@ -89,12 +92,13 @@ class Worker:
         if self._scene is None:
             raise RuntimeError("no scene is open")
         start = time.perf_counter()
-        render_seconds, exr = self._scene.render(header["border"])
+        render_seconds, exr = self._scene.render(header["border"], header["samples"])
         answer = {
             "type": "tile",
             "tile": header["tile"],
             "attempt": header["attempt"],
             "render_seconds": render_seconds,
+            "samples": self._scene.samples,
             "seconds": time.perf_counter() - start,
         }
         self._send(answer, exr)
@@ -133,9 +137,16 @@ class Worker:
             self._send({"type": "beat"})
 
     def _watch(self) -> None:
-        """Apart from the beat, whose write blocks for ever on a black-holed connection."""
-        while time.monotonic() - self._heard < ALONE_S:
+        """Apart from the beat, whose write blocks for ever on a black-holed connection.
+
+        Only time in which somebody could have listened counts: opening a large file and
+        denoising hold the interpreter, and the reader with it, for minutes.
+        """
+        alone = 0.0
+        while alone < ALONE_S:
+            before = self._heard
             time.sleep(HEARTBEAT_S)
+            alone = alone + HEARTBEAT_S if self._heard == before else 0.0
         self.end(f"nothing heard for {ALONE_S:.0f} s")
 
     def _send(self, header: dict[str, Any], payload: bytes = b"") -> None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 from .paths import is_absolute, mirrored
 
+SWITCHES = {
+    "Denoising Albedo": "denoising_store_passes",
+    "Denoising Normal": "denoising_store_passes",
+    "Denoising Depth": "denoising_store_passes",
+    "Debug Sample Count": "pass_debug_sample_count",
+    "Render Time": "pass_render_time",
+}
+"""Pass -> the view layer's property that adds it."""
+SAMPLE = re.compile(r"\bSample (\d+)/")
 FILE_COLLECTIONS = ("images", "fonts", "sounds", "movieclips", "volumes", "cache_files")
 
 
@@ -65,27 +75,56 @@ class OpenScene:
         self._scene = scene
         self._output = output
         self._seconds = 0.0
+        self._samples: list[int] = []
         _set_up(scene, request)
         scene.render.filepath = str(output)
         scene.frame_set(request["frame"], subframe=request["subframe"])
         bpy.app.handlers.render_pre.append(self._render_pre)
         bpy.app.handlers.render_post.append(self._render_post)
+        if any(layer.use and layer.cycles.pass_debug_sample_count for layer in scene.view_layers):
+            bpy.app.handlers.render_stats.append(self._render_stats)
 
     def _render_pre(self, *_: object) -> None:
+        self._samples = []
         self._seconds = -time.perf_counter()
 
     def _render_post(self, *_: object) -> None:
         self._seconds += time.perf_counter()
 
-    def render(self, border: list[float]) -> tuple[float, bytes]:
+    def _render_stats(self, text: str, *_: object) -> None:
+        """Note how many samples each view layer came to: the status counts up, then restarts at 0."""
+        sample = SAMPLE.search(text)
+        if sample is None:
+            return
+        count = int(sample[1])
+        if count == 0 or not self._samples:
+            self._samples.append(0)
+        self._samples[-1] = max(self._samples[-1], count)
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """View layer -> the samples at which its last pixel of the last tile had converged.
+
+        Cycles divides the Debug Sample Count pass by this number and tells it nowhere else.
+        Empty where the scene has no such pass.
+        """
+        layers = [layer.name for layer in self._scene.view_layers if layer.use]
+        counts = [count for count in self._samples if count]
+        return dict(zip(layers, counts, strict=True)) if len(layers) == len(counts) else {}
+
+    def render(self, border: list[float], samples: list[int] | None) -> tuple[float, bytes]:
         """Render the part of the frame inside `border` (min x, max x, min y, max y; fractions).
 
+        `samples` are the number of the first sample and how many; None for all that the scene has.
         Returns Cycles' own time in seconds and the multilayer EXR's bytes.
         """
         import bpy
 
         render = self._scene.render
         render.border_min_x, render.border_max_x, render.border_min_y, render.border_max_y = border
+        if samples is not None:
+            self._scene.cycles.use_sample_subset = True
+            self._scene.cycles.sample_offset, self._scene.cycles.sample_subset_length = samples
         result = bpy.ops.render.render(write_still=True, scene=self._scene.name)
         if "FINISHED" not in result:
             raise RuntimeError(f"Blender answered {sorted(result)} to the request to render")
@@ -134,9 +173,9 @@ def _set_up(scene: Any, request: dict[str, Any]) -> None:
     else:
         render.threads_mode = "AUTO"
     scene.cycles.use_denoising = False
-    if request["use_denoising_data"]:
-        for layer in scene.view_layers:
-            layer.cycles.denoising_store_passes = True
+    for helper in request["helpers"]:
+        layer, _, name = helper.rpartition(".")
+        setattr(scene.view_layers[layer].cycles, SWITCHES[name], True)
     settings = render.image_settings
     if hasattr(settings, "media_type"):  # Blender 5.0 and later
         settings.media_type = "MULTI_LAYER_IMAGE"

@@ -53,7 +53,9 @@ def test_the_node_has_blender(home: Home, tmp_path: Path) -> None:
 
 def test_json_stands_alone(home: Home) -> None:
     """A real Blender prints its first words into a pipe when it quits, after everything else."""
-    printed = home.run("blender", "--background", "--command", "distributed_cycles", "nodes", "test", "--json")
+    printed = home.run(
+        "blender", "--background", "--command", "distributed_cycles", "nodes", "test", "--json"
+    )
     (node,) = json.loads(printed)["nodes"]
     assert (node["node"], node["error"]) == ("This Computer", None)
     assert node["blender_version"].startswith("4.3.")

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine import exr
-from engine.framebuffer import Framebuffer, merge, window
+from engine.framebuffer import Framebuffer, window
+from engine.merge import Tiles, write_frame
 from engine.job import Job, Rect
 from engine.tiling import split, with_overscan
 
@@ -60,7 +61,8 @@ def test_the_merged_frame_is_the_whole_frame(
         exr.write(path, planes, {"cycles.ViewLayer.samples": ("string", b"16")})
         files.append((tile, path))
         shown.paste(tile, window(planes, tile, this))
-    merge(this, files, tmp_path / "frame.exr")
+    tiles = Tiles(this, files, {})
+    write_frame(this, tiles.bands(), tiles.channels, tiles.header, tmp_path / "frame.exr")
     merged, header = exr.read(tmp_path / "frame.exr")
     top = height - region.top
     inside = (slice(top, top + region.height), slice(region.x, region.right))

@@ -1,0 +1,66 @@
+"""How the scene wants its frame denoised, and which passes tiles carry for that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import bpy
+
+from ..engine.job import Denoising
+
+
+def has_denoiser() -> bool:
+    """Whether this Blender was built with OpenImageDenoise; those of Debian and others are not."""
+    import _cycles
+
+    return bool(_cycles.with_openimagedenoise)
+
+
+def settings(scene: bpy.types.Scene) -> Denoising | None:
+    """The scene's settings for the whole frame; None where nothing is denoised."""
+    cycles = scene.cycles
+    layers = tuple(layer.name for layer in scene.view_layers if layer.use and layer.cycles.use_denoising)
+    if not cycles.use_denoising or not layers:
+        return None
+    device = bpy.context.preferences.addons["cycles"].preferences.compute_device_type
+    is_optix = cycles.denoiser == "OPTIX"
+    return Denoising(
+        layers=layers,
+        denoiser=cycles.denoiser if is_optix or has_denoiser() else "",
+        input_passes=cycles.denoising_input_passes,
+        prefilter=cycles.denoising_prefilter,
+        quality=cycles.denoising_quality,
+        use_gpu=device != "NONE" and (is_optix or cycles.denoising_use_gpu),
+        device=device,
+        exposure=cycles.film_exposure,
+    )
+
+
+def helpers(scene: bpy.types.Scene, denoising: Denoising | None) -> tuple[str, ...]:
+    """`Layer.Pass` of each pass that the denoiser needs and the scene has not."""
+    return () if denoising is None else tuple(_helpers(scene, denoising))
+
+
+def _helpers(scene: bpy.types.Scene, denoising: Denoising) -> Iterator[str]:
+    for name in denoising.layers if denoising.denoiser else ():
+        layer = scene.view_layers[name].cycles
+        if not layer.denoising_store_passes:
+            yield from (f"{name}.Denoising {kind}" for kind in ("Albedo", "Depth", "Normal"))
+        if scene.cycles.use_adaptive_sampling and not layer.pass_debug_sample_count:
+            yield f"{name}.Debug Sample Count"
+
+
+def warnings_of(scene: bpy.types.Scene, denoising: Denoising | None) -> list[str]:
+    """What will not be as in F12."""
+    found = []
+    if denoising is not None and not denoising.denoiser:
+        found.append(
+            "This Blender was built without a denoiser (OpenImageDenoise): the frame comes as it is rendered."
+            " Use a Blender from blender.org to denoise it."
+        )
+    if denoising is not None and any(item.is_shadow_catcher for item in scene.objects):
+        found.append(
+            "Shadow catchers: Cycles denoises their pass on its own while it renders, which a finished frame"
+            " does not allow. The picture is denoised as a whole, and their pass not at all."
+        )
+    return found
