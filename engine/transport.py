@@ -14,8 +14,7 @@ from .job import BlenderNotFound, ConnectError
 
 STDERR_TAIL_BYTES = 64 * 1024
 BELOW_NORMAL_NICE = 10
-ENDING_S = 4.0
-"""A worker removes its folder when it ends, which takes a moment where all cores are busy."""
+ENDING_S = 1.5
 
 
 def survive_broken_pipes() -> None:

@@ -165,12 +165,13 @@ class Worker:
     def end(self, reason: str) -> NoReturn:
         """End the process now, from any thread, leaving no file. Exit handlers of Blender and
         of GPU drivers can hang, so none is run."""
-        self._folder.remove()
         words = f"distributed_cycles worker ends: {reason}\n".encode(errors="replace")
         # Nobody may be draining stderr any more.
         last_words = threading.Thread(target=os.write, args=(2, words), daemon=True)
         last_words.start()
         last_words.join(0.2)
+        # Last of all: a Blender that renders on would make the folder anew to write its tile.
+        self._folder.remove()
         os._exit(0)
 
 
