@@ -152,6 +152,7 @@ class Job:
     """Samples of each pixel, where the job is split by them."""
     sample_parts: int = 0
     """In how many parts the samples are rendered; 0: the frame is split into tiles instead."""
+    use_heat_map: bool = False
     helpers: tuple[str, ...] = ()
     """`Layer.Pass` of each pass that tiles carry for our own use and the frame does not."""
     use_scripts: bool = False

@@ -10,7 +10,7 @@ parts are averaged by the rules of Cycles' own merge (intern/cycles/session/merg
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -50,9 +50,10 @@ class Tiles:
         if "File" in first:
             self.header["File"] = ("string", (job.source or "<untitled>").encode())
 
-    def bands(self) -> Iterator[exr.Planes]:
-        """The region's rows with every channel. Raises ValueError for a damaged tile."""
+    def bands(self, names: Collection[str] | None = None) -> Iterator[exr.Planes]:
+        """The region's rows, of the channels `names` or of all. Raises ValueError for a damaged tile."""
         region = self._job.region
+        wanted = self.channels if names is None else names
         edges = sorted(
             {edge for tile, _ in self._files for edge in (tile.rect.top, tile.rect.y)}, reverse=True
         )
@@ -63,24 +64,28 @@ class Tiles:
             for top in range(upper, lower, -BAND_ROWS):
                 height = min(BAND_ROWS, top - lower)
                 band = Rect(region.x, top - height, region.width, height)
-                yield self._averaged(here, band) if self._job.sample_parts else self._stitched(here, band)
+                yield (
+                    self._averaged(here, band, wanted)
+                    if self._job.sample_parts
+                    else self._stitched(here, band, wanted)
+                )
 
-    def _stitched(self, files: Files, band: Rect) -> exr.Planes:
-        planes = {name: np.zeros((band.height, band.width), np.float32) for name in self.channels}
+    def _stitched(self, files: Files, band: Rect, names: Collection[str]) -> exr.Planes:
+        planes = {name: np.zeros((band.height, band.width), np.float32) for name in names}
         for tile, path in files:
             x = tile.rect.x - band.x
-            for name, rows in self._rows(tile, path, band).items():
+            for name, rows in self._rows(tile, path, band, names).items():
                 planes[name][:, x : x + tile.rect.width] = rows
         return planes
 
-    def _rows(self, tile: Tile, path: Path, band: Rect) -> exr.Planes:
+    def _rows(self, tile: Tile, path: Path, band: Rect, names: Collection[str]) -> exr.Planes:
         """The tile's part of the band, without its margin, sample counts in the frame's scale."""
         asked = with_overscan(tile.rect, self._job.overscan, self._job.region)
         file = exr.Reader(path)
         if (file.width, file.height) != (asked.width, asked.height):
             raise ValueError(f"{path.name} is no tile of {asked.width}x{asked.height} px")
         left = tile.rect.x - asked.x
-        rows = file.rows(asked.top - band.top, band.height)
+        rows = file.rows(asked.top - band.top, band.height, names)
         planes = {name: plane[:, left : left + tile.rect.width] for name, plane in rows.items()}
         for layer, samples in self._samples.get(tile.index, {}).items():
             name = sample_count.channel(layer)
@@ -89,14 +94,16 @@ class Tiles:
                 planes[name] = sample_count.fractions(counts, self.samples[layer])
         return planes
 
-    def _averaged(self, files: Files, band: Rect) -> exr.Planes:
+    def _averaged(self, files: Files, band: Rect, names: Collection[str]) -> exr.Planes:
         """Weighted by samples, in double precision: so the sum is rounded once."""
-        sums = {name: np.zeros((band.height, band.width)) for name in self.channels}
-        weights = dict.fromkeys(self.channels, np.zeros((band.height, band.width)))
+        sums = {name: np.zeros((band.height, band.width)) for name in names}
+        weights = dict.fromkeys(names, np.zeros((band.height, band.width)))
         for tile, path in files:
             assert tile.samples is not None
-            rows = self._rows(tile, path, band)
-            for name, plane in rows.items():
+            counts = {sample_count.channel(layer) for layer in self.samples}
+            rows = self._rows(tile, path, band, {*names, *counts & set(self.channels)})
+            for name in names:
+                plane = rows[name]
                 layer, pass_name, _ = name.rsplit(".", 2)
                 if _FROM_FIRST.fullmatch(pass_name):
                     if tile.samples.first == 0:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from . import denoise, exr, framebuffer, merge, node
+from . import denoise, exr, framebuffer, heatmap, merge, node
 from . import scheduler as plan
 from .job import (
     EngineError,
@@ -329,6 +329,10 @@ class RenderSession:
         try:
             self._messages.put(PhaseChanged("Putting the frame together"))
             tiles = merge.Tiles(self._job, files, self._samples)
+            if self._job.use_heat_map:
+                heat = heatmap.make(self._job, files, tiles, self._store.entries())
+                heatmap.write_png(self._store.heatmap_path, heat.colored())
+                heatmap.write_png(heatmap.grey_path(self._store.heatmap_path), heat.grey())
             if self._job.denoising is None:
                 channels = merge.without_helpers(self._job, tiles.channels)
                 merge.write_frame(self._job, tiles.bands(), channels, tiles.header, frame)

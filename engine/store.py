@@ -4,7 +4,8 @@ job.json        what was asked for
 scene.blend     the snapshot
 tiles/00007.exr one file per finished tile, moved into place whole
 journal.jsonl   one line per event; a tile counts when its line is there and its file agrees
-frame.exr       the merged frame, last of all
+heatmap.png     where it was expensive, if asked for; and heatmap_grey.png
+frame.exr       the finished frame, last of all
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class JobStore:
         self.job = job
         self.snapshot = folder / "scene.blend"
         self.frame_path = folder / "frame.exr"
+        self.heatmap_path = folder / "heatmap.png"
         self._tiles = folder / "tiles"
         self._journal_path = folder / "journal.jsonl"
         self._lock: IO[bytes] | None = None
@@ -159,9 +161,13 @@ class JobStore:
             if isinstance(entry, dict) and "event" in entry:
                 yield entry
 
+    def entries(self) -> dict[int, dict[str, Any]]:
+        """Tile index -> journal entry of each tile that was kept."""
+        return {entry["tile"]: entry for entry in self.journal() if entry["event"] == "tile"}
+
     def finished(self) -> dict[int, dict[str, Any]]:
         """Tile index -> journal entry of each tile whose file is there and undamaged."""
-        entries = {entry["tile"]: entry for entry in self.journal() if entry["event"] == "tile"}
+        entries = self.entries()
         found = {}
         for index, entry in entries.items():
             try:

@@ -12,6 +12,7 @@ from .job import Job, Rect, SampleRange, Tile
 
 SMALLEST_AUTO_PX = 32
 LARGEST_AUTO_PX = 256
+PARTS_PER_WORKER = 3
 TILES_PER_WORKER = 24
 """Enough that the last tile of the slowest node is a small part of the whole."""
 
@@ -32,6 +33,14 @@ def tiles_of(job: Job) -> tuple[Tile, ...]:
     if job.sample_parts:
         return split_samples(job.region, job.samples, job.sample_parts)
     return split(job.region, job.tile_size)
+
+
+def sample_parts(samples: int, workers: int) -> int:
+    """In how many parts to render `samples`, where a job is split by them.
+
+    Each part is a whole frame to build, send and store, and path guiding learns anew in each.
+    """
+    return min(samples, PARTS_PER_WORKER * max(1, workers))
 
 
 def split_samples(region: Rect, samples: int, parts: int) -> tuple[Tile, ...]:

@@ -6,8 +6,10 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 cancelled and resumable.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -19,10 +21,11 @@ from typing import Any
 
 import bpy
 
+from ..engine.heatmap import grey_path
 from ..engine.job import EngineError, HostKeyUnknown, JobError, NodeInfo
 from ..engine.messages import NodeChanged, PhaseChanged, Progress, SessionDone, TileEnded
 from ..engine.node import check_node
-from . import addon, cli_nodes, result, running, start
+from . import addon, cli_nodes, result, running, snapshot, start
 from .nodes import describe
 
 COMMAND = "distributed_cycles"
@@ -76,6 +79,24 @@ def _parser() -> argparse.ArgumentParser:
         "--tile-size", type=_tile_size, metavar="PX", help="edge of a tile (default: the scene's setting)"
     )
     render.add_argument(
+        "--margin",
+        type=_margin,
+        metavar="PX",
+        help="margin rendered around each tile (default: what the scene needs)",
+    )
+    render.add_argument(
+        "--split",
+        type=str.upper,
+        choices=("AUTO", "TILES", "SAMPLES"),
+        help="how the frame is split (default: the scene's setting)",
+    )
+    render.add_argument(
+        "--heatmap",
+        type=Path,
+        metavar="PATH",
+        help="write a PNG of where the frame took long, and one in greys",
+    )
+    render.add_argument(
         "--resume", action="store_true", help="go on with the last render that was interrupted"
     )
     render.add_argument(
@@ -93,6 +114,13 @@ def _parser() -> argparse.ArgumentParser:
     for command in (render, test):
         command.add_argument("--json", action="store_true", help="print one JSON object at the end")
     return parser
+
+
+def _margin(text: str) -> int:
+    margin = int(text)
+    if not 0 <= margin <= 1024:
+        raise argparse.ArgumentTypeError("must be 0 to 1024")
+    return margin
 
 
 def _tile_size(text: str) -> int:
@@ -152,11 +180,27 @@ def _rendered(options: argparse.Namespace, answer: dict[str, Any]) -> int:
         _say(f"Finished tiles are in {begun.store.folder}; go on with --resume --job-dir.")
         return FAILED
     answer["output"] = result.finish(begun.job, begun.store.frame_path)
+    if options.heatmap:
+        answer["heatmap"] = str(_copy_heat_map(begun, options.heatmap.absolute()))
     answer["frame"] = str(begun.store.frame_path)
     if not options.json:
         print(done.report.table())
         print(f"Saved {answer['output']}", flush=True)
     return DONE
+
+
+def _copy_heat_map(begun: running.Running, target: Path) -> Path:
+    """Both pictures from the job folder to where they are wanted. Raises EngineError."""
+    source = begun.store.heatmap_path
+    if not source.is_file():
+        raise EngineError("There is no heat map: the render that went on was begun without one.")
+    target = target.with_suffix(".png")
+    try:
+        shutil.copyfile(source, target)
+        shutil.copyfile(grey_path(source), grey_path(target))
+    except OSError as error:
+        raise EngineError(f"The heat map could not be written: {error}.", f"It is in {source}.") from None
+    return target
 
 
 def _begin(options: argparse.Namespace) -> running.Running:
@@ -184,12 +228,14 @@ def _begin(options: argparse.Namespace) -> running.Running:
         )
     if options.frame is not None:
         scene.frame_set(options.frame)
-    settings = scene.distributed_cycles
-    tile_size = options.tile_size or (0 if settings.use_auto_tile_size else settings.tile_size)
-    layer = bpy.context.view_layer.name
-    return start.new_job(
-        scene, layer, nodes, access=access, tile_size=tile_size, can_ask=can_ask, folder=folder
+    wishes = snapshot.wishes_of(scene)
+    given = {"tile_size": options.tile_size, "margin": options.margin, "split": options.split}
+    given["use_heat_map"] = True if options.heatmap else None
+    wishes = dataclasses.replace(
+        wishes, **{name: value for name, value in given.items() if value is not None}
     )
+    layer = bpy.context.view_layer.name
+    return start.new_job(scene, layer, nodes, access=access, wishes=wishes, can_ask=can_ask, folder=folder)
 
 
 @contextmanager

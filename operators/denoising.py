@@ -1,4 +1,4 @@
-"""How the scene wants its frame denoised, and which passes tiles carry for that."""
+"""How the scene wants its frame denoised, and which passes tiles carry for that and for the heat map."""
 
 from __future__ import annotations
 
@@ -50,9 +50,24 @@ def _helpers(scene: bpy.types.Scene, denoising: Denoising) -> Iterator[str]:
             yield f"{name}.Debug Sample Count"
 
 
-def warnings_of(scene: bpy.types.Scene, denoising: Denoising | None) -> list[str]:
-    """What will not be as in F12."""
+def heat_map_helpers(scene: bpy.types.Scene) -> Iterator[str]:
+    """The passes that tell where the frame was expensive, as far as the scene has them not."""
+    for layer in scene.view_layers:
+        if not layer.use:
+            continue
+        if (
+            hasattr(layer.cycles, "pass_render_time") and scene.cycles.device == "CPU"
+        ):  # Blender 5.0 and later
+            if not layer.cycles.pass_render_time:
+                yield f"{layer.name}.Render Time"
+        elif scene.cycles.use_adaptive_sampling and not layer.cycles.pass_debug_sample_count:
+            yield f"{layer.name}.Debug Sample Count"
+
+
+def warnings_of(scene: bpy.types.Scene) -> list[str]:
+    """What will not be as in F12, or not as the scene asks."""
     found = []
+    denoising = settings(scene)
     if denoising is not None and not denoising.denoiser:
         found.append(
             "This Blender was built without a denoiser (OpenImageDenoise): the frame comes as it is rendered."

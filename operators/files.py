@@ -11,7 +11,7 @@ import bpy
 
 from ..engine.assets import scene_files
 from ..engine.job import SceneFile
-from .image import NAME as OWN_IMAGE
+from .image import OWN_IMAGES
 
 KINDS = {
     "images": "image",
@@ -47,20 +47,20 @@ def _unsaved_pixels() -> list[str]:
         for image in bpy.data.images
         if image.is_dirty
         and image.users
-        and image.name != OWN_IMAGE
+        and image.name not in OWN_IMAGES
         and (are_painted_files_rendered or image.packed_file or image.source == "GENERATED")
     ]
 
 
 def _paths(scene: bpy.types.Scene) -> Iterator[str]:
-    own = bpy.data.images.get(OWN_IMAGE)
-    skipped = _absolute(own) if own is not None and own.filepath else ""
+    own = [bpy.data.images[name] for name in OWN_IMAGES if name in bpy.data.images]
+    skipped = {_absolute(image) for image in own if image.filepath}
     expanded = _expanded(scene)
     # Brushes that Blender brings along are linked from its own folder; so every node has them.
     blenders_own = Path(bpy.utils.system_resource("DATAFILES"))
     for named in bpy.utils.blend_paths(absolute=True, packed=False, local=False):
         path = os.path.normpath(named)
-        if path == skipped or blenders_own in Path(path).parents:
+        if path in skipped or blenders_own in Path(path).parents:
             continue
         if path in expanded:
             yield from expanded[path]

@@ -11,6 +11,9 @@ from ..engine import exr
 from ..engine.framebuffer import Framebuffer
 
 NAME = "Distributed Render"
+HEAT_MAP = "Distributed Heat Map"
+OWN_IMAGES = (NAME, HEAT_MAP)
+"""No part of the scene."""
 
 
 def prepare(framebuffer: Framebuffer, folder: Path) -> bpy.types.Image:
@@ -66,6 +69,16 @@ def keep(framebuffer: Framebuffer, folder: Path) -> None:
     if image is not None:
         _save(framebuffer, folder)
         image.reload()
+
+
+def show_heat_map(path: Path) -> None:
+    """Let an Image stand for the heat map; whatever showed the last one shows this one. Raises RuntimeError."""
+    last = bpy.data.images.get(HEAT_MAP)
+    image = bpy.data.images.load(str(path))
+    if last is not None:
+        last.user_remap(image)
+        bpy.data.images.remove(last)
+    image.name = HEAT_MAP
 
 
 def show() -> None:

@@ -11,7 +11,7 @@ import bpy
 
 from ..engine.job import EngineError
 from ..engine.messages import SessionDone
-from . import addon, image, nodes, result, running, start
+from . import addon, image, nodes, result, running, snapshot, start
 
 TIMER_PERIOD_S = 0.1
 POLL_S = 0.25
@@ -107,6 +107,8 @@ class _RenderOperator:
             image.keep(ended.session.framebuffer, ended.store.folder)
             if done.outcome == "done":
                 path = result.finish(ended.job, ended.store.frame_path)
+                if ended.job.use_heat_map:
+                    image.show_heat_map(ended.store.heatmap_path)
                 status.phase = "Done"
                 self._say("INFO", f"Saved {path} after {done.report.wall_seconds:.1f} s.")
             elif done.outcome == "cancelled":
@@ -139,14 +141,12 @@ class DISTRIBUTED_CYCLES_OT_render(_RenderOperator, bpy.types.Operator):
 
     def _begin(self, context: bpy.types.Context, *, can_ask: bool) -> running.Running:
         listed, warnings = nodes.listed_nodes(is_online=bpy.app.online_access)
-        settings = context.scene.distributed_cycles
-        tile_size = 0 if settings.use_auto_tile_size else settings.tile_size
         started = start.new_job(
             context.scene,
             context.view_layer.name,
             listed,
             access=addon.access_for(listed),
-            tile_size=tile_size,
+            wishes=snapshot.wishes_of(context.scene),
             can_ask=can_ask,
         )
         for text in warnings:

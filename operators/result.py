@@ -18,6 +18,7 @@ from ..engine import exr
 from ..engine.job import EngineError, Job
 from . import output
 
+STAMPED = ("cycles.", "cryptomatte/")
 PASS_TYPES = {"RGBA": "COLOR", "RGB": "COLOR", "XYZ": "VECTOR", "XYZW": "VECTOR"}
 
 
@@ -31,6 +32,8 @@ class DistributedCyclesResultEngine(bpy.types.RenderEngine):
 
     frame: ClassVar[Path] = Path()
     passes: ClassVar[list[tuple[str, str, str]]] = []
+    stamps: ClassVar[dict[str, str]] = {}
+    """Attributes of the frame that Blender does not set itself: Cryptomatte manifests, sample counts."""
     error: ClassVar[str] = ""
 
     def update_render_passes(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> None:
@@ -53,6 +56,8 @@ class DistributedCyclesResultEngine(bpy.types.RenderEngine):
             # An exception here would only be printed.
             type(self).error = str(error).strip()
         self.end_result(result)
+        for name, value in self.stamps.items():
+            self.get_result().stamp_data_add_field(name, value)
 
 
 def _type(channels: str) -> str:
@@ -73,6 +78,7 @@ def finish(job: Job, frame: Path) -> str:
     before = _stamp(target)
     engine = DistributedCyclesResultEngine
     engine.frame, engine.passes, engine.error = frame, exr.passes_of(frame), ""
+    engine.stamps = _stamps(frame)
     try:
         with _engine_registered(), _as_job(scene, job, target):
             bpy.ops.render.render(write_still=True, scene=scene.name)
@@ -83,6 +89,11 @@ def finish(job: Job, frame: Path) -> str:
     if _stamp(target) == before:
         raise EngineError(f"Blender has written no file {target}.", where)
     return target
+
+
+def _stamps(frame: Path) -> dict[str, str]:
+    texts = {name: value for name, (kind, value) in exr.read_header(frame).items() if kind == "string"}
+    return {name: value.decode(errors="replace") for name, value in texts.items() if name.startswith(STAMPED)}
 
 
 def _stamp(path: str) -> tuple[int, int] | None:
@@ -131,7 +142,6 @@ def _as_job(scene: bpy.types.Scene, job: Job, path: str) -> Iterator[None]:
         size = (job.region.width, job.region.height) if job.use_crop else (job.width, job.height)
         put(render, "resolution_x", size[0])
         put(render, "resolution_y", size[1])
-        put(render, "use_sequencer", False)
         put(render, "filepath", path)
         put(render, "use_overwrite", True)
         put(render, "use_placeholder", False)

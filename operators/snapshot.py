@@ -14,7 +14,9 @@ from ..engine import exactness, tiling
 from ..engine.assets import snapshot_path
 from ..engine.job import Job, JobError, Rect
 from ..engine.store import JobStore
-from . import denoising, files, output
+from . import denoising, files, output, splitting
+
+AUTO_MARGIN = -1
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class Snapshot:
 
 def check(scene: bpy.types.Scene) -> None:
     """Raise JobError where this scene cannot be rendered in tiles, or not be saved afterwards."""
+    check_settings(scene)
+    output.check_writable(scene)
+
+
+def check_settings(scene: bpy.types.Scene) -> None:
+    """The same as far as the scene alone tells; quick enough to be asked whenever a panel is drawn."""
     render = scene.render
     if render.engine != "CYCLES":
         raise JobError(f"The scene {scene.name!r} is not rendered by Cycles.", "Set Render Engine to Cycles.")
@@ -55,34 +63,54 @@ def check(scene: bpy.types.Scene) -> None:
     output.check_writable(scene)
 
 
-def warnings_of(scene: bpy.types.Scene) -> list[str]:
+def warnings_of(scene: bpy.types.Scene, wishes: Wishes) -> list[str]:
     """What will differ from F12 although the render goes on."""
-    found = []
-    if scene.cycles.use_guiding:
+    split, reason = splitting.choose(scene, wishes.split)
+    found = [reason] if reason else []
+    needed = overscan_of(scene)
+    if split == splitting.TILES and 0 <= wishes.margin < needed:
         found.append(
-            "Path Guiding learns from each tile alone: tiles will not be the same pixels as in one render."
+            f"The margin of {wishes.margin} px is less than the {needed} px that this scene needs:"
+            " pixels at the edges of tiles will differ from one render."
         )
-    editor = scene.sequence_editor
-    # Until Blender 4.3 strips were called sequences.
-    if (
-        scene.render.use_sequencer
-        and editor
-        and len(editor.strips if hasattr(editor, "strips") else editor.sequences)
-    ):
-        found.append("The sequencer's strips are left out: the camera's picture is rendered.")
-    return found
+    return found + denoising.warnings_of(scene)
 
 
-def take(scene: bpy.types.Scene, view_layer: str, *, tile_size: int, workers: int) -> Snapshot:
-    """Check `scene` and describe its job; nothing is written yet. Raises JobError.
+@dataclass(frozen=True)
+class Wishes:
+    """How the job is to be made where the scene leaves it open."""
 
-    `tile_size` 0 chooses one for so many `workers`.
-    """
+    tile_size: int = 0
+    """0: chosen by the number of workers."""
+    margin: int = AUTO_MARGIN
+    split: str = "AUTO"
+    """`TILES`, `SAMPLES`, or `AUTO`: samples where tiles cannot be exact."""
+    use_heat_map: bool = False
+
+
+def wishes_of(scene: bpy.types.Scene) -> Wishes:
+    """What the panel is set to."""
+    settings = scene.distributed_cycles
+    return Wishes(
+        tile_size=0 if settings.use_auto_tile_size else settings.tile_size,
+        margin=AUTO_MARGIN if settings.use_auto_margin else settings.margin,
+        split=settings.split,
+        use_heat_map=settings.use_heat_map,
+    )
+
+
+def take(scene: bpy.types.Scene, view_layer: str, wishes: Wishes, *, workers: int) -> Snapshot:
+    """Check `scene` and describe its job for so many `workers`; nothing is written yet. Raises JobError."""
     check(scene)
     width, height = size_of(scene)
     region = region_of(scene, width, height)
-    overscan = overscan_of(scene)
+    split, _ = splitting.choose(scene, wishes.split)
+    is_by_samples = split == splitting.SAMPLES
+    overscan = 0 if is_by_samples else overscan_of(scene) if wishes.margin < 0 else wishes.margin
     denoised = denoising.settings(scene)
+    helpers = dict.fromkeys(denoising.helpers(scene, denoised))
+    if wishes.use_heat_map:
+        helpers |= dict.fromkeys(denoising.heat_map_helpers(scene))
     needed, warnings = files.find(scene)
     job = Job(
         id=uuid.uuid4().hex,
@@ -96,16 +124,19 @@ def take(scene: bpy.types.Scene, view_layer: str, *, tile_size: int, workers: in
         region=region,
         use_crop=scene.render.use_border and scene.render.use_crop_to_border,
         overscan=overscan,
-        tile_size=tile_size or tiling.auto_tile_size(region, workers, overscan),
+        tile_size=wishes.tile_size or tiling.auto_tile_size(region, workers, overscan),
         blender_version=tuple(bpy.app.version),
         view_layer=shown_layer(scene, view_layer),
         denoising=denoised,
-        helpers=denoising.helpers(scene, denoised),
+        samples=scene.cycles.samples,
+        sample_parts=tiling.sample_parts(scene.cycles.samples, workers) if is_by_samples else 0,
+        use_heat_map=wishes.use_heat_map,
+        helpers=tuple(helpers),
         use_scripts=use_scripts(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         files=needed,
     )
-    return Snapshot(job, (*warnings_of(scene), *denoising.warnings_of(scene, denoised), *warnings))
+    return Snapshot(job, (*warnings_of(scene, wishes), *warnings))
 
 
 def save(store: JobStore) -> None:

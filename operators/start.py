@@ -21,7 +21,7 @@ def new_job(
     nodes: list[Node],
     *,
     access: Access | None,
-    tile_size: int,
+    wishes: snapshot.Wishes,
     can_ask: bool,
     folder: Path | None = None,
 ) -> running.Running:
@@ -30,7 +30,7 @@ def new_job(
         raise JobError(
             "No node can take part.", "Enable This Computer or another node in the extension's preferences."
         )
-    taken = snapshot.take(scene, view_layer, tile_size=tile_size, workers=len(nodes))
+    taken = snapshot.take(scene, view_layer, wishes, workers=len(nodes))
     store = JobStore.create(folder or unused_folder(addon.jobs_folder(), bpy.data.filepath), taken.job)
     try:
         snapshot.save(store)

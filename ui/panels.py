@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import bpy
 
-from ..operators import snapshot
+from ..engine.job import JobError
+from ..operators import snapshot, splitting
 from .preferences import draw_question
 from .wrap import wrapped
 
@@ -76,17 +77,45 @@ class DISTRIBUTED_CYCLES_PT_render(_RenderPanel, bpy.types.Panel):
         column.prop(settings, "use_auto_tile_size")
         if not settings.use_auto_tile_size:
             column.prop(settings, "tile_size")
-        margin = snapshot.overscan_of(scene)
+        column.prop(settings, "use_auto_margin")
+        if not settings.use_auto_margin:
+            column.prop(settings, "margin")
+        column.prop(settings, "split")
+        column.prop(settings, "use_heat_map")
+        wishes = snapshot.wishes_of(scene)
+        split, _ = splitting.choose(scene, wishes.split)
+        margin = snapshot.overscan_of(scene) if wishes.margin < 0 else wishes.margin
         for name, value in (
             ("Frame", str(scene.frame_current)),
             ("Seed", f"{scene.cycles.seed}{' (animated)' if scene.cycles.use_animated_seed else ''}"),
-            ("Margin", f"{margin} px around each tile" if margin else "none needed"),
+            *_split_lines(split, margin),
         ):
-            split = column.split(factor=0.4)
-            title = split.row()
+            line = column.split(factor=0.4)
+            title = line.row()
             title.alignment = "RIGHT"
             title.label(text=name)
-            split.label(text=value)
+            line.label(text=value)
+        if not context.window_manager.distributed_cycles.is_running:
+            self._draw_obstacles(layout, context, wishes)
+
+    def _draw_obstacles(
+        self, layout: bpy.types.UILayout, context: bpy.types.Context, wishes: snapshot.Wishes
+    ) -> None:
+        """What the render would be refused for, or will not do as F12 does."""
+        scene = context.scene
+        try:
+            snapshot.check_settings(scene)
+        except JobError as error:
+            wrapped(layout, context, str(error), icon="CANCEL", is_alert=True)
+            return
+        for text in snapshot.warnings_of(scene, wishes):
+            wrapped(layout, context, text, icon="ERROR")
+
+
+def _split_lines(split: str, margin: int) -> list[tuple[str, str]]:
+    if split == splitting.SAMPLES:
+        return [("Split", "by samples, whole frames")]
+    return [("Split", f"tiles, with {margin} px around each" if margin else "tiles, no margin needed")]
 
 
 class DISTRIBUTED_CYCLES_PT_nodes(_RenderPanel, bpy.types.Panel):

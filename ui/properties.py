@@ -97,6 +97,33 @@ class DistributedCyclesSettings(bpy.types.PropertyGroup):
         subtype="PIXEL",
     )
 
+    use_auto_margin: BoolProperty(
+        name="Automatic Margin",
+        description="Render as much around each tile as the scene needs for the same pixels as in one render",
+        default=True,
+    )
+    margin: IntProperty(
+        name="Margin",
+        description="Pixels rendered around each tile and thrown away",
+        default=4,
+        min=0,
+        max=1024,
+        subtype="PIXEL",
+    )
+    split: EnumProperty(
+        name="Split",
+        description="What a node renders at a time",
+        items=(
+            ("AUTO", "Automatic", "Tiles, or samples where tiles cannot give the same pixels as one render"),
+            ("TILES", "Tiles", "A piece of the frame with all its samples"),
+            ("SAMPLES", "Samples", "The whole frame with a part of its samples (Blender 4.4 and later)"),
+        ),
+    )
+    use_heat_map: BoolProperty(
+        name="Heat Map",
+        description="Show where the frame took long: an Image, and two PNG files in the job folder",
+    )
+
     @classmethod
     def register(cls) -> None:
         bpy.types.Scene.distributed_cycles = PointerProperty(type=cls)

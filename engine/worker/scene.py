@@ -155,10 +155,20 @@ def _remap_absolute_paths(root: Path) -> None:
                 block.filepath = str(place)
 
 
+def _has_layers_with_own_samples(scene: Any) -> bool:
+    layers = [layer for layer in scene.view_layers if layer.use]
+    return (
+        len(layers) > 1
+        and scene.cycles.use_layer_samples != "IGNORE"
+        and any(layer.samples for layer in layers)
+    )
+
+
 def _set_up(scene: Any, request: dict[str, Any]) -> None:
     """Whole tiles with every pass, nothing that belongs to the frame as a whole."""
     render = scene.render
-    render.use_persistent_data = True
+    # What is kept has the sampling pattern of the layer before (seen in 4.5 and 5.2, not in 4.2).
+    render.use_persistent_data = not _has_layers_with_own_samples(scene)
     render.use_border = True
     render.use_crop_to_border = True
     render.use_compositing = False

@@ -40,7 +40,7 @@ for name, (change, words) in CASES.items():
     scene = bpy.context.scene
     exec(change)
     try:
-        snapshot.take(scene, "ViewLayer", tile_size=0, workers=1)
+        snapshot.take(scene, "ViewLayer", snapshot.Wishes(), workers=1)
     except job.JobError as error:
         assert words in str(error) and error.hint, (name, str(error))
     else:
@@ -63,11 +63,22 @@ def test_what_will_differ_is_said(blend: Path) -> None:
         """
 snapshot = module("operators.snapshot")
 scene = bpy.context.scene
-assert snapshot.warnings_of(scene) == []
-scene.cycles.use_denoising = True
+def words(**wishes):
+    return " ".join(snapshot.warnings_of(scene, snapshot.Wishes(**wishes)))
+assert words() == ""
 scene.cycles.use_guiding = True
-words = " ".join(snapshot.warnings_of(scene))
-assert "without denoising" in words and "Path Guiding" in words
+can_split = bpy.app.version >= (4, 4, 0)
+assert ("split by samples" in words()) == can_split and "Path Guiding" in words()
+assert "each tile learns alone" in words(split="TILES")
+assert ("from 4.4 on" in words(split="SAMPLES")) != can_split
+scene.cycles.use_guiding = False
+assert ("is the mean of its parts" in words(split="SAMPLES")) == can_split
+scene.cycles.use_adaptive_sampling = True
+assert words(margin=4) == "" and "less than the 4 px" in words(margin=3)
+scene.cycles.use_denoising = True
+assert words() == ""
+scene.objects[-1].is_shadow_catcher = True
+assert "Shadow catchers" in words()
 """,
         blend=blend,
     )

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from engine import exr
 from engine.framebuffer import Framebuffer, window
-from engine.merge import Tiles, write_frame
 from engine.job import Job, Rect
+from engine.merge import Tiles, write_frame
 from engine.tiling import split, with_overscan
 
 from .test_store import job
