@@ -1,5 +1,6 @@
 # make demo    render a small scene with two workers on this computer; the picture is in build/demo
 # make test    everything: lint, unit, SSH, faults, three Blenders by wheel, a windowed Blender
+# make test-exact    every scene of the exactness matrix
 # make build   installable zips for all platforms: build/dist
 #
 # All of it lives in build/. As root on Debian or Ubuntu `make test` installs the tools that it needs.
@@ -19,7 +20,7 @@ find-python = $(or $(shell for python in "python$(1)" "env PYENV_VERSION=$(1) py
 	$$python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(1)")' 2>/dev/null \
 	&& echo $$python && break; done),$(error Python $(1) is needed and was not found))
 
-.PHONY: demo test unit ssh faults blender gui screenshots bench lint format build wheels lock venv tools clean
+.PHONY: demo test test-exact unit ssh faults blender gui screenshots bench lint format build wheels lock venv tools clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/ready build/demo/demo.blend
@@ -41,9 +42,15 @@ ssh faults: $(VENV)/ready tools
 	$(PYTEST) tests/$@
 
 blender: $(VENV)/ready build/venv-oldest/ready build/venv-newest/ready tools
-	$(PYTEST) tests/blender
-	BPY_PYTHON=$(CURDIR)/build/venv-oldest/bin/python $(PYTEST) tests/blender
-	BPY_PYTHON=$(CURDIR)/build/venv-newest/bin/python $(PYTEST) tests/blender
+	$(PYTEST) tests/blender tests/exact
+	BPY_PYTHON=$(CURDIR)/build/venv-oldest/bin/python $(PYTEST) tests/blender tests/exact
+	BPY_PYTHON=$(CURDIR)/build/venv-newest/bin/python $(PYTEST) tests/blender tests/exact
+
+# Every scene of the matrix, not only the third that `make test` renders.
+test-exact: $(VENV)/ready build/venv-oldest/ready build/venv-newest/ready
+	DC_EXACT=all $(PYTEST) -s tests/exact
+	DC_EXACT=all BPY_PYTHON=$(CURDIR)/build/venv-oldest/bin/python $(PYTEST) -s tests/exact
+	DC_EXACT=all BPY_PYTHON=$(CURDIR)/build/venv-newest/bin/python $(PYTEST) -s tests/exact
 
 gui: $(VENV)/ready tools
 	$(PYTEST) tests/gui
@@ -55,6 +62,7 @@ screenshots: gui
 
 bench: $(VENV)/ready
 	$(PYTHON) -m tests.bench.overhead
+	$(PYTHON) -m tests.bench.memory
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

@@ -12,9 +12,11 @@ ImfZip.cpp (bytes split into even and odd ones, then differences).
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -216,6 +218,8 @@ class Writer:
             + _header(width, height, channels, like, compression)
         )
         self._compression = compression
+        # zlib lets other threads run: most of the time of a large frame goes there.
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1)
         self._rows_per_block = ROWS_PER_BLOCK[compression]
         self._table = self._file.tell()
         self._file.write(bytes(8 * -(-height // self._rows_per_block)))
@@ -226,19 +230,24 @@ class Writer:
         rows = [b"".join(part[row].tobytes() for part in parts) for row in range(len(parts[0]))]
         self._rest += rows
         size = self._rows_per_block
-        while len(self._rest) >= size or (self._rest and self._row + len(self._rest) == self._height):
-            block, self._rest = self._rest[:size], self._rest[size:]
-            packed = b"".join(block)
-            if self._compression != NO_COMPRESSION:
-                packed = _zipped(packed)
+        is_end = self._row + len(self._rest) == self._height
+        whole = len(self._rest) if is_end else len(self._rest) // size * size
+        blocks = [self._rest[start : min(start + size, whole)] for start in range(0, whole, size)]
+        self._rest = self._rest[whole:]
+        for block, packed in zip(blocks, self._pool.map(self._packed, blocks), strict=True):
             self._offsets.append(self._file.tell())
             self._file.write(struct.pack("<ii", self._row, len(packed)) + packed)
             self._row += len(block)
+
+    def _packed(self, rows: list[bytes]) -> bytes:
+        raw = b"".join(rows)
+        return raw if self._compression == NO_COMPRESSION else _zipped(raw)
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        self._pool.shutdown()
         if kind is None:
             if self._row != self._height:
                 raise ValueError(f"{self._row} of {self._height} rows were written")

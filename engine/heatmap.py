@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ Map = NDArray[np.float32]
 RENDER_TIME = "Render Time"
 BRIGHTEST = 0.999
 """Quantile that is drawn in the brightest color: a few single pixels shall not darken the rest."""
+SMOOTHED = 160
+"""The longer edge of the frame over the radius of what is averaged."""
 
 # Anchors of matplotlib's viridis, a perceptually uniform color map (CC0).
 _VIRIDIS = np.array(
@@ -92,19 +94,34 @@ def make(job: Job, files: Files, tiles: Tiles, entries: Mapping[int, Mapping[str
     """The heat map of a finished job. `entries`: tile index -> node and seconds, as in the journal."""
     of_pixels, source = _of_pixels(job, tiles)
     if job.sample_parts:
-        return HeatMap(of_pixels * _mean_ms(job, entries), source)
+        scale = np.float32(1) if source == RENDER_TIME else _mean_ms(job, entries) / of_pixels.mean()
+        return HeatMap(of_pixels * scale, source)
     costs = {tile.index: 1000 * entries[tile.index]["seconds"] / tile.rect.area for tile, _ in files}
-    slowness = _slowness(files, entries, costs)
-    heat = of_pixels
+    nodes = {tile.index: str(entries[tile.index]["node"]) for tile, _ in files}
+    pairs = list(_touching({tile.index: tile.rect for tile, _ in files}))
+    # A node's first tile also waited for its scene to be built.
+    firsts = {nodes[index]: index for index in reversed(list(entries)) if index in nodes}.values()
+    timed = [(one, other) for one, other in pairs if one not in firsts and other not in firsts]
+    slowness = _slowness(nodes, timed, costs)
+    for tile, _ in files:
+        costs[tile.index] /= slowness[nodes[tile.index]]
+    costs |= {first: _mean_around(first, pairs, costs, set(firsts)) for first in firsts}
     for tile, _ in files:
         y, x = job.region.top - tile.rect.top, tile.rect.x - job.region.x
-        part = heat[y : y + tile.rect.height, x : x + tile.rect.width]
-        speed = slowness[entries[tile.index]["node"]]
+        part = of_pixels[y : y + tile.rect.height, x : x + tile.rect.width]
         if source == RENDER_TIME:
-            part /= speed
+            part /= slowness[nodes[tile.index]]
         else:
-            part *= costs[tile.index] / speed / (float(part.mean()) or 1.0)
-    return HeatMap(heat, source)
+            part *= costs[tile.index] / (float(part.mean()) or 1.0)
+    return HeatMap(of_pixels, source)
+
+
+def _mean_around(
+    index: int, pairs: Sequence[tuple[int, int]], costs: Mapping[int, float], but: Collection[int]
+) -> float:
+    """The mean cost of the tiles that touch tile `index`, or its own where there are none."""
+    near = {one + other - index for one, other in pairs if index in (one, other)}.difference(but)
+    return sum(costs[tile] for tile in near) / len(near) if near else costs[index]
 
 
 def _of_pixels(job: Job, tiles: Tiles) -> tuple[Map, str]:
@@ -113,8 +130,20 @@ def _of_pixels(job: Job, tiles: Tiles) -> tuple[Map, str]:
         channels = [channel for channel in tiles.channels if channel.rsplit(".", 2)[1] == name]
         if channels:
             bands = [sum(band[channel] for channel in channels) for band in tiles.bands(channels)]
-            return np.concatenate(bands).astype(np.float32), source
+            return _smoothed(np.concatenate(bands).astype(np.float32)), source
     return np.ones((job.region.height, job.region.width), np.float32), "tile times"
+
+
+def _smoothed(values: Map) -> Map:
+    """Averaged over a small square, twice: the time of a single pixel is mostly chance."""
+    size = 2 * max(1, max(values.shape) // SMOOTHED) + 1
+    for axis in (0, 1, 0, 1):
+        near = np.pad(values, [(size // 2, size // 2) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
+        sums = np.cumsum(near, axis=axis, dtype=np.float64)
+        sums = np.insert(sums, 0, 0, axis=axis)
+        upper, lower = np.arange(size, sums.shape[axis]), np.arange(sums.shape[axis] - size)
+        values = ((sums.take(upper, axis) - sums.take(lower, axis)) / size).astype(np.float32)
+    return values
 
 
 def _mean_ms(job: Job, entries: Mapping[int, Mapping[str, Any]]) -> np.float32:
@@ -122,22 +151,18 @@ def _mean_ms(job: Job, entries: Mapping[int, Mapping[str, Any]]) -> np.float32:
 
 
 def _slowness(
-    files: Files, entries: Mapping[int, Mapping[str, Any]], costs: Mapping[int, float]
+    nodes: Mapping[int, str], pairs: Sequence[tuple[int, int]], costs: Mapping[int, float]
 ) -> dict[str, float]:
     """Node -> its time for the same work, relative to the mean of all nodes."""
-    names = sorted({str(entry["node"]) for entry in entries.values()})
-    rows, ratios = [], []
-    rects = {tile.index: tile.rect for tile, _ in files}
-    for one, other in _touching(rects):
-        first, second = entries[one]["node"], entries[other]["node"]
-        if first != second and costs[one] > 0 and costs[other] > 0:
+    names = sorted(set(nodes.values()))
+    # The mean of all is 1; a node that touches no other keeps it.
+    rows, ratios = [np.ones(len(names))], [0.0]
+    for one, other in pairs:
+        if nodes[one] != nodes[other] and costs[one] > 0 and costs[other] > 0:
             row = np.zeros(len(names))
-            row[names.index(first)], row[names.index(second)] = 1, -1
+            row[names.index(nodes[one])], row[names.index(nodes[other])] = 1, -1
             rows.append(row)
-            ratios.append(np.log(costs[one] / costs[other]))
-    # The mean of all is 1; nodes that touch no other keep it.
-    rows.append(np.ones(len(names)))
-    ratios.append(0.0)
+            ratios.append(float(np.log(costs[one] / costs[other])))
     logarithms = np.linalg.lstsq(np.array(rows), np.array(ratios), rcond=None)[0]
     return dict(zip(names, np.exp(logarithms).tolist(), strict=True))
 

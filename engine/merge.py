@@ -22,7 +22,7 @@ from .tiling import with_overscan
 
 BAND_ROWS = 64
 _TIME = re.compile(r"RenderTime|cycles\..+_time")
-_FROM_FIRST = re.compile(r"Depth|Position|IndexOB|IndexMA|Crypto.*")
+_FROM_FIRST = re.compile(r"Depth|Position|IndexOB|IndexMA|(?:Object|Material) Index|Crypto.*")
 """Passes that the first sample decides, or that mean nothing when averaged."""
 _SUMMED = re.compile(r"(?:Debug )?Render Time")
 
@@ -112,7 +112,7 @@ class Tiles:
                     sums[name] += plane
                 else:
                     weight = rows.get(sample_count.channel(layer), np.float64(tile.samples.count))
-                    sums[name] += plane * weight.astype(np.float64)
+                    sums[name] += plane.astype(np.float64) * weight
                     weights[name] = weights[name] + weight
         return {
             name: np.divide(plane, weights[name], out=plane, where=weights[name] > 0).astype(np.float32)

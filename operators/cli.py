@@ -179,6 +179,7 @@ def _rendered(options: argparse.Namespace, answer: dict[str, Any]) -> int:
         _say(f"Error: {done.error}")
         _say(f"Finished tiles are in {begun.store.folder}; go on with --resume --job-dir.")
         return FAILED
+    _say("Saving the picture...")
     answer["output"] = result.finish(begun.job, begun.store.frame_path)
     if options.heatmap:
         answer["heatmap"] = str(_copy_heat_map(begun, options.heatmap.absolute()))

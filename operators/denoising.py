@@ -8,6 +8,9 @@ import bpy
 
 from ..engine.job import Denoising
 
+GUIDES = [f"Denoising {kind}" for kind in ("Albedo", "Depth", "Normal", "Roughness", "Specular Albedo")]
+"""What Cycles stores for a denoiser; the last two from Blender 5.2 on."""
+
 
 def has_denoiser() -> bool:
     """Whether this Blender was built with OpenImageDenoise; those of Debian and others are not."""
@@ -45,7 +48,7 @@ def _helpers(scene: bpy.types.Scene, denoising: Denoising) -> Iterator[str]:
     for name in denoising.layers if denoising.denoiser else ():
         layer = scene.view_layers[name].cycles
         if not layer.denoising_store_passes:
-            yield from (f"{name}.Denoising {kind}" for kind in ("Albedo", "Depth", "Normal"))
+            yield from (f"{name}.{guide}" for guide in GUIDES)
         if scene.cycles.use_adaptive_sampling and not layer.pass_debug_sample_count:
             yield f"{name}.Debug Sample Count"
 
@@ -73,7 +76,9 @@ def warnings_of(scene: bpy.types.Scene) -> list[str]:
             "This Blender was built without a denoiser (OpenImageDenoise): the frame comes as it is rendered."
             " Use a Blender from blender.org to denoise it."
         )
-    if denoising is not None and any(item.is_shadow_catcher for item in scene.objects):
+    # For a light, and so in Blender's own start-up scene, the switch means that it lights catchers.
+    catchers = any(item.is_shadow_catcher for item in scene.objects if item.type != "LIGHT")
+    if denoising is not None and catchers:
         found.append(
             "Shadow catchers: Cycles denoises their pass on its own while it renders, which a finished frame"
             " does not allow. The picture is denoised as a whole, and their pass not at all."

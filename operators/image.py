@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import bpy
-import numpy as np
 
 from ..engine import exr
 from ..engine.framebuffer import Framebuffer
 
 NAME = "Distributed Render"
 HEAT_MAP = "Distributed Heat Map"
+SAVED_ROWS = 64
+"""So many are copied at a time: the picture is large."""
 OWN_IMAGES = (NAME, HEAT_MAP)
 """No part of the scene."""
 
@@ -39,7 +40,11 @@ def _save(framebuffer: Framebuffer, folder: Path) -> Path:
     # Not by Blender's own way to save: that would give the Image another color space.
     path = folder / "picture.exr"
     pixels = framebuffer.pixels[::-1]
-    exr.write(path, {name: np.ascontiguousarray(pixels[:, :, i]) for i, name in enumerate("RGBA")}, {})
+    channels = dict.fromkeys("RGBA", exr.FLOAT)
+    with exr.Writer(path, framebuffer.width, framebuffer.height, channels, {}) as writer:
+        for first in range(0, framebuffer.height, SAVED_ROWS):
+            rows = pixels[first : first + SAVED_ROWS]
+            writer.write_rows({name: rows[:, :, i] for i, name in enumerate("RGBA")})
     path.chmod(0o600)
     return path
 

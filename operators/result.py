@@ -16,7 +16,8 @@ import bpy
 
 from ..engine import exr
 from ..engine.job import EngineError, Job
-from . import output
+from ..engine.tiling import border
+from . import output, snapshot
 
 STAMPED = ("cycles.", "cryptomatte/")
 PASS_TYPES = {"RGBA": "COLOR", "RGB": "COLOR", "XYZ": "VECTOR", "XYZW": "VECTOR"}
@@ -136,12 +137,17 @@ def _as_job(scene: bpy.types.Scene, job: Job, path: str) -> Iterator[None]:
         if (scene.frame_current, scene.frame_subframe) != (job.frame, job.subframe):
             restore.callback(scene.frame_set, scene.frame_current, subframe=scene.frame_subframe)
             scene.frame_set(job.frame, subframe=job.subframe)
-        # A cropped picture is a smaller frame here; without a crop the file is the whole frame.
-        put(render, "use_border", False)
-        put(render, "resolution_percentage", 100)
-        size = (job.region.width, job.region.height) if job.use_crop else (job.width, job.height)
-        put(render, "resolution_x", size[0])
-        put(render, "resolution_y", size[1])
+        if snapshot.size_of(scene) != (job.width, job.height):
+            put(render, "resolution_percentage", 100)
+            put(render, "resolution_x", job.width)
+            put(render, "resolution_y", job.height)
+        # Without a crop the file is the whole frame.
+        put(render, "use_border", job.use_crop)
+        if job.use_crop:
+            put(render, "use_crop_to_border", True)
+            edges = border(job.region, job.width, job.height)
+            for name, edge in zip(("min_x", "max_x", "min_y", "max_y"), edges, strict=True):
+                put(render, f"border_{name}", edge)
         put(render, "filepath", path)
         put(render, "use_overwrite", True)
         put(render, "use_placeholder", False)

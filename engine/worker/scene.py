@@ -11,13 +11,11 @@ from typing import Any
 from .paths import is_absolute, mirrored
 
 SWITCHES = {
-    "Denoising Albedo": "denoising_store_passes",
-    "Denoising Normal": "denoising_store_passes",
-    "Denoising Depth": "denoising_store_passes",
-    "Debug Sample Count": "pass_debug_sample_count",
-    "Render Time": "pass_render_time",
+    "Debug": "pass_debug_sample_count",
+    "Denoising": "denoising_store_passes",
+    "Render": "pass_render_time",
 }
-"""Pass -> the view layer's property that adds it."""
+"""First word of a pass -> the view layer's property that adds it."""
 SAMPLE = re.compile(r"\bSample (\d+)/")
 FILE_COLLECTIONS = ("images", "fonts", "sounds", "movieclips", "volumes", "cache_files")
 
@@ -185,7 +183,7 @@ def _set_up(scene: Any, request: dict[str, Any]) -> None:
     scene.cycles.use_denoising = False
     for helper in request["helpers"]:
         layer, _, name = helper.rpartition(".")
-        setattr(scene.view_layers[layer].cycles, SWITCHES[name], True)
+        setattr(scene.view_layers[layer].cycles, SWITCHES[name.split()[0]], True)
     settings = render.image_settings
     if hasattr(settings, "media_type"):  # Blender 5.0 and later
         settings.media_type = "MULTI_LAYER_IMAGE"

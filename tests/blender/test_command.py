@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,16 @@ def test_picture_equals_f12_and_the_table_is_printed(blend: Path, f12: exr.Plane
     assert f"Saved {tmp_path / 'out_01.exr'}" in done.stdout
     assert "12 of 12 tiles, 100%" in done.stderr
     assert "\r" not in done.stderr
+
+
+def test_heat_map(blend: Path, tmp_path: Path) -> None:
+    done = render(blend, "--output", tmp_path / "picture", "--heatmap", tmp_path / "heat.png")
+    assert done.returncode == 0, done.stderr
+    for name, height in (("heat.png", 108 + 26), ("heat_grey.png", 108)):
+        size = subprocess.run(
+            ["identify", "-format", "%w %h", str(tmp_path / name)], capture_output=True, text=True, check=True
+        ).stdout
+        assert size == f"192 {height}"
 
 
 def test_json_stands_alone_at_the_end(blend: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ main, nodes = panels.DISTRIBUTED_CYCLES_PT_render, panels.DISTRIBUTED_CYCLES_PT_
 scene, status = bpy.context.scene, bpy.context.window_manager.distributed_cycles
 assert main.poll(bpy.context)
 text = drawn(main)
-for words in ("<distributed_cycles.render>", "<distributed_cycles.resume>", "Frame", "Seed", "none needed"):
+for words in ("<distributed_cycles.render>", "<distributed_cycles.resume>", "Frame", "Seed", "tiles, no margin needed"):
     assert words in text, text
 assert "[tile_size]" not in text
 scene.distributed_cycles.use_auto_tile_size = False

@@ -65,7 +65,7 @@ snapshot = module("operators.snapshot")
 scene = bpy.context.scene
 def words(**wishes):
     return " ".join(snapshot.warnings_of(scene, snapshot.Wishes(**wishes)))
-assert words() == ""
+assert words() == "", words()
 scene.cycles.use_guiding = True
 can_split = bpy.app.version >= (4, 4, 0)
 assert ("split by samples" in words()) == can_split and "Path Guiding" in words()
@@ -76,7 +76,7 @@ assert ("is the mean of its parts" in words(split="SAMPLES")) == can_split
 scene.cycles.use_adaptive_sampling = True
 assert words(margin=4) == "" and "less than the 4 px" in words(margin=3)
 scene.cycles.use_denoising = True
-assert words() == ""
+assert words() == "", words()
 scene.objects[-1].is_shadow_catcher = True
 assert "Shadow catchers" in words()
 """,

@@ -9,13 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine import exr
-from engine.job import Node
-from engine.messages import NodeChanged, TileEnded
+from engine.job import Denoising, Node
+from engine.messages import NodeChanged, PhaseChanged, TileEnded
+from engine.session import RenderSession
+from engine.store import JobStore
 
 from .. import support
 from .conftest import NewSession, Scene
@@ -148,9 +152,6 @@ drive.to_the_end()
 
 
 def test_killed_main_process_is_resumed(scene: Scene, tmp_path: Path, node_tmp: Path, mark: str) -> None:
-    from engine.session import RenderSession
-    from engine.store import JobStore
-
     version = ".".join(map(str, scene.version))
     main = subprocess.Popen(
         [sys.executable, "-c", MAIN, str(scene.blend), str(tmp_path / "job"), version],
@@ -205,6 +206,55 @@ def test_a_poison_tile_is_named_and_everything_else_rendered(new_session: NewSes
     states = [m.status.state for m in drive.messages if isinstance(m, NodeChanged)]
     assert "paused" not in states
     assert "failed" not in states
+
+
+DENOISING = Denoising(
+    layers=("ViewLayer",),
+    denoiser="OPENIMAGEDENOISE",
+    input_passes="RGB_ALBEDO_NORMAL",
+    prefilter="ACCURATE",
+    quality="HIGH",
+    use_gpu=False,
+    device="NONE",
+    exposure=1.0,
+)
+HELPERS = tuple(f"ViewLayer.Denoising {name}" for name in ("Albedo", "Normal", "Depth"))
+
+
+def test_a_denoiser_that_fails_keeps_all_tiles(new_session: NewSession, tmp_path: Path) -> None:
+    """OptiX on a machine without one."""
+    drive = new_session(ONE, denoising=replace(DENOISING, denoiser="OPTIX"), helpers=HELPERS)
+    done = drive.to_the_end()
+    assert done.outcome == "failed"
+    assert "is rendered, but could not be denoised" in str(done.error)
+    assert "Resume" in str(done.error)
+    assert len(drive.session._store.finished()) == done.report.tiles
+    assert not drive.session._store.frame_path.exists()
+
+
+def test_cancel_while_it_denoises(
+    new_session: NewSession, scene: Scene, mark: str, node_tmp: Path, tmp_path: Path
+) -> None:
+    """The folder it leaves is resumed without a tile, and then denoised."""
+    folder = tmp_path / "job"
+    drive = new_session(ONE, denoising=DENOISING, helpers=HELPERS)
+    drive.until(lambda m: isinstance(m, PhaseChanged) and m.phase == "Denoising")
+    drive.session.cancel()
+    assert drive.to_the_end().outcome == "cancelled"
+    assert_nothing_left(mark, node_tmp)
+    assert sorted(path.name for path in folder.glob("*.exr")) == []
+
+    drive.session._store.close()
+    store = JobStore.open(folder)
+    session = RenderSession(store.job, [ONE], store, access=None, local_blender=[str(support.BLENDER)])
+    session.start()
+    again = support.Drive(session)
+    done = again.to_the_end()
+    assert (done.outcome, again.kept, done.report.resumed) == ("done", [], done.report.tiles)
+    planes = frame_of(again)
+    assert {name.split(".")[1] for name in planes} == {"Combined", "Noisy Image", "Depth"}
+    np.testing.assert_array_equal(planes["ViewLayer.Noisy Image.R"], scene.f12["ViewLayer.Combined.R"])
+    assert (planes["ViewLayer.Combined.R"] != scene.f12["ViewLayer.Combined.R"]).mean() > 0.5
 
 
 def test_scripts_do_not_run_unless_allowed(new_session: NewSession, scene: Scene, tmp_path: Path) -> None:
