@@ -73,7 +73,7 @@ scene.distributed_cycles.use_auto_tile_size = False
 scene.cycles.use_adaptive_sampling = True
 scene.cycles.use_animated_seed = True
 text = drawn(main)
-assert "[tile_size]" in text and "4 px around each tile" in text and "(animated)" in text
+assert "[tile_size]" in text and "tiles, with 4 px around each" in text and "(animated)" in text
 assert "preferences" in drawn(nodes)
 
 job, messages, report = module("engine.job"), module("engine.messages"), module("engine.report")

@@ -33,6 +33,13 @@ scene = bpy.context.scene
 scene.render.resolution_x, scene.render.resolution_y = 480, 270
 scene.cycles.samples = 48
 scene.render.filepath = "//out/picture"
+# The picture is not what the camera sees: it is turned about, as only the whole frame can be.
+scene.use_nodes = True
+tree = scene.node_tree
+tree.nodes.clear()
+layers, flip, output = (tree.nodes.new("CompositorNode" + name) for name in ("RLayers", "Flip", "Composite"))
+tree.links.new(layers.outputs["Image"], flip.inputs["Image"])
+tree.links.new(flip.outputs["Image"], output.inputs["Image"])
 bpy.ops.wm.save_mainfile()
 """
 """Some fifteen seconds on two cores: long enough to be watched."""

@@ -20,6 +20,7 @@ from .. import support
 from . import stage as stages
 from .stage import STATUS, Picture, Stage
 from .test_install import EXTENSION
+from .window import Window
 
 NODES = f"C.preferences.addons[{EXTENSION!r}].preferences.nodes"
 TEST = f"{STATUS}.tests['Workhorse']"
@@ -28,6 +29,7 @@ PARTS = (0.1, 0.4, 0.7)
 LONGEST_FREEZE_S = 1.0
 """Two workers and the software that draws share two cores with Blender."""
 RENDER_S = 120
+UNDO_STEPS = "import ctypes; C.window_manager.print_undo_steps(); ctypes.CDLL(None).fflush(None)"
 WORKERS_END_S = 15
 LABEL_PX, TITLE_PX = 45, 33
 """From the heading of the preferences, from the title of the panel, down to the first button below."""
@@ -46,6 +48,12 @@ class Seen:
     tiles: dict[str, int] = field(default_factory=dict)
     result: exr.Planes = field(default_factory=dict)
     image: exr.Planes = field(default_factory=dict)
+    result_screen: Picture = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
+    """The Image Editor after F11."""
+    undo_steps: list[list[str]] = field(default_factory=list)
+    """Before and after."""
+    is_dirty: bool = True
+    """Whether the file has unsaved changes after the render; it had none before."""
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +96,12 @@ def seen(stage: Stage, node_answers: list[str]) -> Seen:
     """A render from the click on the button to its end."""
     window, desktop = stage.window, stage.desktop
     window.execute("pulse.restart()")
+    before = _undo_steps(window)
     _, top = stage.press("render", "PROPERTIES", at=0.25)
     window.until(f"{STATUS}.is_running", 10)
     screens = [desktop.pixels()]
     assert window.ask(f"{STATUS}.tiles_done") == 0
-    seen = Seen()
+    seen = Seen(undo_steps=[before])
     for part in PARTS:
         window.until(f"{STATUS}.progress >= {part}", RENDER_S)
         screens.append(desktop.pixels())
@@ -106,10 +115,31 @@ def seen(stage: Stage, node_answers: list[str]) -> Seen:
         stages.keep(screen, f"rendering-{number}")
         seen.screens.append(stage.part_of(screen, "IMAGE_EDITOR"))
     stage.keep_part(screens[2], "panel", "PROPERTIES", top - TITLE_PX, OTHER_PANELS_PX)
+    seen.is_dirty = window.ask("bpy.data.is_dirty")
+    seen.undo_steps.append(_undo_steps(window))
+    seen.result_screen = _after_f11(stage)
     seen.tiles = window.ask(f"{{node.name: node.tiles_done for node in {STATUS}.nodes}}")
     seen.result = stage.save_image("Render Result")
     seen.image = stage.save_image("Distributed Render")
     return seen
+
+
+def _undo_steps(window: Window) -> list[str]:
+    """What could be undone, one line a step."""
+    before = len(window.log.read_text())
+    window.execute(UNDO_STEPS)
+    return [line for line in window.log.read_text()[before:].splitlines() if "type=" in line]
+
+
+def _after_f11(stage: Stage) -> Picture:
+    space = f"{stages.AREA.format('IMAGE_EDITOR')}.spaces.active"
+    stage.desktop.move(*stage.middle_of("IMAGE_EDITOR"))
+    stage.desktop.key("F11")
+    stage.window.until(f"{space}.image.type == 'RENDER_RESULT'", 10)
+    stage.window.wait_for_drawing()
+    screen = stage.desktop.pixels()
+    stages.keep(screen, "render-result")
+    return stage.part_of(screen, "IMAGE_EDITOR")
 
 
 def _toggle_sidebar(stage: Stage) -> float:
@@ -164,7 +194,8 @@ def test_blender_answers_meanwhile(seen: Seen) -> None:
 def test_the_picture_is_what_f12_renders(stage: Stage, seen: Seen, f12: exr.Planes) -> None:
     assert f12["R"].std() > 0.1
     _assert_same(seen.result, f12)
-    _assert_same(seen.image, f12)
+    # The Image shows the frame as rendered; the compositor turned the Render Result about.
+    _assert_same({name: plane[:, ::-1] for name, plane in seen.image.items()}, f12)
     (picture,) = (stage.home.folder / "out").iterdir()
     assert picture.name == "picture.png"
     assert _decoded(picture) == _decoded(stage.home.folder / "f12.png")
@@ -180,6 +211,17 @@ def _assert_same(found: exr.Planes, expected: exr.Planes) -> None:
 
 def _decoded(path: Path) -> bytes:
     return subprocess.run(["convert", str(path), "rgb:-"], capture_output=True, check=True).stdout
+
+
+def test_the_session_is_as_it_was(seen: Seen) -> None:
+    """F11 shows the composited frame; there is nothing to save, and nothing new to undo."""
+    assert not seen.is_dirty
+    assert seen.undo_steps[0] == seen.undo_steps[1]
+    assert seen.undo_steps[0]
+    # The compositor turned it about, as a whole.
+    picture, result = seen.screens[-1][200:-200], seen.result_screen[200:-200]
+    assert (result == picture).all(axis=2).mean() < 0.95
+    assert np.abs(result.mean(axis=(0, 1)) - picture.mean(axis=(0, 1))).max() < 2
 
 
 def test_both_machines_rendered_and_are_left_clean(stage: Stage, seen: Seen) -> None:
@@ -204,7 +246,8 @@ def test_escape_stops_and_resume_goes_on(stage: Stage, f12: exr.Planes) -> None:
     window.until(f"{STATUS}.is_running", 10)
     window.until(f"not {STATUS}.is_running", RENDER_S)
     assert window.ask(f"{STATUS}.phase") == "Done", window.ask(f"[m.text for m in {STATUS}.messages]")
-    _assert_same(stage.save_image("Distributed Render"), f12)
+    picture = stage.save_image("Distributed Render")
+    _assert_same({name: plane[:, ::-1] for name, plane in picture.items()}, f12)
     journal = max(stage.home.folder.rglob("journal.jsonl"), key=lambda path: path.stat().st_mtime)
     events = [json.loads(line) for line in journal.read_text().splitlines()]
     tiles = Counter(event["tile"] for event in events if event["event"] == "tile")
