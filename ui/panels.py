@@ -114,8 +114,8 @@ class DISTRIBUTED_CYCLES_PT_render(_RenderPanel, bpy.types.Panel):
 
 def _split_lines(split: str, margin: int) -> list[tuple[str, str]]:
     if split == splitting.SAMPLES:
-        return [("Split", "by samples, whole frames")]
-    return [("Split", f"tiles, with {margin} px around each" if margin else "tiles, no margin needed")]
+        return [("Renders", "whole frames, by samples")]
+    return [("Renders", f"tiles, with {margin} px around each" if margin else "tiles, no margin needed")]
 
 
 class DISTRIBUTED_CYCLES_PT_nodes(_RenderPanel, bpy.types.Panel):

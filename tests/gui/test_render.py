@@ -49,7 +49,7 @@ class Seen:
     result: exr.Planes = field(default_factory=dict)
     image: exr.Planes = field(default_factory=dict)
     result_screen: Picture = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
-    """The Image Editor after F11."""
+    """The Image Editor with the Render Result."""
     undo_steps: list[list[str]] = field(default_factory=list)
     """Before and after."""
     is_dirty: bool = True
@@ -117,7 +117,7 @@ def seen(stage: Stage, node_answers: list[str]) -> Seen:
     stage.keep_part(screens[2], "panel", "PROPERTIES", top - TITLE_PX, OTHER_PANELS_PX)
     seen.is_dirty = window.ask("bpy.data.is_dirty")
     seen.undo_steps.append(_undo_steps(window))
-    seen.result_screen = _after_f11(stage)
+    seen.result_screen = _show_result(stage)
     seen.tiles = window.ask(f"{{node.name: node.tiles_done for node in {STATUS}.nodes}}")
     seen.result = stage.save_image("Render Result")
     seen.image = stage.save_image("Distributed Render")
@@ -131,11 +131,10 @@ def _undo_steps(window: Window) -> list[str]:
     return [line for line in window.log.read_text()[before:].splitlines() if "type=" in line]
 
 
-def _after_f11(stage: Stage) -> Picture:
+def _show_result(stage: Stage) -> Picture:
+    """The Image Editor with the Render Result chosen in it."""
     space = f"{stages.AREA.format('IMAGE_EDITOR')}.spaces.active"
-    stage.desktop.move(*stage.middle_of("IMAGE_EDITOR"))
-    stage.desktop.key("F11")
-    stage.window.until(f"{space}.image.type == 'RENDER_RESULT'", 10)
+    stage.window.execute(f"{space}.image = bpy.data.images['Render Result']")
     stage.window.wait_for_drawing()
     screen = stage.desktop.pixels()
     stages.keep(screen, "render-result")
@@ -214,7 +213,7 @@ def _decoded(path: Path) -> bytes:
 
 
 def test_the_session_is_as_it_was(seen: Seen) -> None:
-    """F11 shows the composited frame; there is nothing to save, and nothing new to undo."""
+    """The Render Result is composited; there is nothing to save, and nothing new to undo."""
     assert not seen.is_dirty
     assert seen.undo_steps[0] == seen.undo_steps[1]
     assert seen.undo_steps[0]
