@@ -81,6 +81,12 @@ class Node:
     threads: int = 0
     """CPU threads a render may take; 0: all."""
     enabled: bool = True
+    mappings: str = ""
+    """Storage that the node sees as well, as `here = there; here = there`: nothing below it is sent."""
+    cache_folder: str = ""
+    """Where the node keeps files that were sent; empty: the usual place of its system."""
+    cache_gib: int = 64
+    """Size beyond which what was unused longest is removed there."""
 
     @property
     def is_local(self) -> bool:
@@ -304,6 +310,12 @@ class DenoiseError(EngineError):
 
 class SceneRefused(NodeError):
     """The node's Blender could not open the scene."""
+
+
+class FileChanged(NodeError):
+    """A file became another one while it was being sent. It is read again."""
+
+    is_final = False
 
 
 class WorkerLost(NodeError):

@@ -62,6 +62,7 @@ def begin(job: Job, store: JobStore, nodes: list[Node], *, access: Access | None
             access=access,
             local_blender=addon.local_blender(),
             can_ask=can_ask,
+            recipes=addon.user_folder("recipes"),
         )
     except EngineError:
         store.close()

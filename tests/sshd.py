@@ -59,13 +59,15 @@ class Sshd:
         self.user_key = keygen(folder / "user_key")
         self.log = folder / "sshd.log"
         (folder / "authorized_keys").write_text(self.user_key.with_suffix(".pub").read_text())
-        settings = " ".join(f"{name}={value}" for name, value in (environment or {}).items())
+        # What a node keeps for the next time must not outlive a test.
+        environment = {"XDG_CACHE_HOME": str(folder / "cache"), **(environment or {})}
+        settings = " ".join(f"{name}={value}" for name, value in environment.items())
         (folder / "sshd_config").write_text(
             # sshd takes the first of several values.
             f"{options}Port {self.port}\nListenAddress {address}\nHostKey {self.host_key}\n"
             f"AuthorizedKeysFile {folder / 'authorized_keys'}\nStrictModes no\nUsePAM no\n"
             f"PasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\nLogLevel VERBOSE\n"
-            + (f"SetEnv {settings}\n" if settings else "")
+            f"SetEnv {settings}\n"
         )
         self._namespace = namespace
         self._process: subprocess.Popen[bytes] | None = None

@@ -22,7 +22,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import denoise, scene
+from . import denoise, receive, scene
 from .files import WorkerFolder
 from .protocol import HEARTBEAT_S, FrameError, encode, read_frame
 
@@ -49,6 +49,7 @@ class Worker:
         self._work: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue(maxsize=64)
         self._skipped: set[tuple[int, int]] = set()
         self._folder = WorkerFolder()
+        self._receiver = receive.Receiver(self._folder, self._send)
         _move_blenders_temporary_folder(str(self._folder.path))
         self._scene: scene.OpenScene | None = None
         self._write(nonce.encode())
@@ -70,10 +71,8 @@ class Worker:
         kind = header["type"]
         if kind == "render":
             self._render(header)
-        elif kind == "put":
-            self._folder.put(header["path"], payload, offset=header["offset"], size=header["size"])
-        elif kind == "link":
-            self._folder.link(header["path"], header["source"])
+        elif kind in receive.REQUESTS:
+            self._receiver.handle(header, payload)
         elif kind == "open":
             start = time.perf_counter()
             self._scene = scene.OpenScene(self._folder.root, self._folder.path / "tile.exr", header)
@@ -119,11 +118,20 @@ class Worker:
                     self._send({"type": "bye"})
                     self.end("told to end")
                 else:
-                    self._work.put((header, payload))
+                    self._queue(header, payload)
         except EOFError:
             self.end("the connection was closed")
         except (FrameError, OSError, KeyError) as error:
             self.end(f"what arrived is not the protocol: {error}")
+
+    def _queue(self, header: dict[str, Any], payload: bytes) -> None:
+        """What waits here for its turn was sent by somebody: that is no silence."""
+        while True:
+            try:
+                self._work.put((header, payload), timeout=HEARTBEAT_S)
+                return
+            except queue.Full:
+                self._heard = time.monotonic()
 
     def _read_exactly(self, size: int) -> bytes:
         data = self._in.read(size)
@@ -165,6 +173,7 @@ class Worker:
     def end(self, reason: str) -> NoReturn:
         """End the process now, from any thread, leaving no file. Exit handlers of Blender and
         of GPU drivers can hang, so none is run."""
+        self._receiver.close()
         words = f"distributed_cycles worker ends: {reason}\n".encode(errors="replace")
         # Nobody may be draining stderr any more.
         last_words = threading.Thread(target=os.write, args=(2, words), daemon=True)

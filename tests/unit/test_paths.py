@@ -42,18 +42,30 @@ def test_every_absolute_path_has_a_place_inside(text: str) -> None:
     assert ".." not in parts
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", "/etc/passwd", "../x", "a/../../x", "a//b", "C:/x", "a\\..\\x", ".", "a/.", "x\0y", "\\\\s\\x"],
-)
+UNSAFE = ["", "/etc/passwd", "../x", "a/../../x", "a//b", "C:/x", "a\\..\\x", ".", "a/.", "x\0y", "\\\\s\\x"]
+NOT_ON_WINDOWS = ["a/CON", "con.png", "a/aux .txt", "COM1", "lpt9.exr", "a./b", "a /b", "a:b", "a?", "x\x1fy"]
+
+
+@pytest.mark.parametrize("name", UNSAFE)
 def test_unsafe_names_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert not is_safe(name, on_windows=True)
     folder = WorkerFolder()
     with pytest.raises(ValueError, match="unsafe"):
-        folder.put(name, b"x", offset=0, size=1)
+        folder.link(name, __file__)
     folder.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NOT_ON_WINDOWS)
+def test_names_that_windows_takes_for_something_else(name: str) -> None:
+    assert is_safe(name, on_windows=False)
+    assert not is_safe(name, on_windows=True)
+
+
+@pytest.mark.parametrize("name", ["console.png", "a/com.png", "tex/auxiliary", "a b/ä.png", ".hidden"])
+def test_names_that_look_alike_are_good(name: str) -> None:
+    assert is_safe(name, on_windows=True)
 
 
 def test_a_link_does_not_lead_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,21 +75,20 @@ def test_a_link_does_not_lead_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folder = WorkerFolder()
     folder.link("door", str(tmp_path / "outside"))
     with pytest.raises(ValueError, match="leads out"):
-        folder.put("door/x", b"x", offset=0, size=1)
+        folder.place("door/x")
     folder.remove()
     assert list((tmp_path / "outside").iterdir()) == []
 
 
-def test_files_arrive_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_names_that_a_disk_takes_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No disk here does so; what it would look like is a file that nobody has put there."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     folder = WorkerFolder()
-    folder.put("a/b", b"123", offset=0, size=5)
-    folder.put("a/b", b"45", offset=3, size=5)
-    folder.put("empty", b"", offset=0, size=0)
-    assert (folder.root / "a/b").read_bytes() == b"12345"
-    assert (folder.root / "empty").read_bytes() == b""
-    with pytest.raises(ValueError, match="missing before byte 7"):
-        folder.put("c", b"x", offset=7, size=9)
+    folder.place("a/Tex.png").write_bytes(b"x")
+    folder.place("a/Tex.png").write_bytes(b"y")
+    (folder.root / "a/tex.png").hardlink_to(folder.root / "a/Tex.png")
+    with pytest.raises(ValueError, match="differs by case only"):
+        folder.place("a/tex.png")
     folder.remove()
 
 
