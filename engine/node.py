@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -350,7 +350,9 @@ class NodeLife:
 
     def _sync(self, link: WorkerLink) -> bool:
         """Bring the files there; False when told to stop meanwhile."""
-        files = (SceneFile(str(self._snapshot), self._job.blend), *self._job.files)
+        job = self._job
+        pixels = (SceneFile(str(self._snapshot.parent / entry.file), entry.file) for entry in job.pixels)
+        files = (SceneFile(str(self._snapshot), job.blend), *pixels, *job.files)
         if self.node.is_local:
             entries = [(file.path, file.source) for file in files]
             link.send({"type": "links"}, json.dumps(entries).encode())
@@ -376,6 +378,7 @@ class NodeLife:
             "use_scripts": job.use_scripts,
             "helpers": job.helpers,
             "threads": self.node.threads,
+            "pixels": [asdict(entry) for entry in job.pixels],
             # Compressing costs more than copying where nothing crosses a network.
             "codec": "NONE" if self.node.is_local else "ZIP",
         }

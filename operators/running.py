@@ -45,6 +45,8 @@ class _State:
 
 questions: dict[str, EngineError] = {}
 """Node name -> the error that a person can answer."""
+missing_files: list[str] = []
+"""What the render that was asked for last would go without, a line for each file."""
 
 
 def current() -> Running | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.assets import scene_files, snapshot_path
+from engine.assets import Wanted, scene_files, snapshot_path
 from engine.worker.files import WorkerFolder
 from engine.worker.paths import is_absolute, is_safe, mirrored
 
@@ -109,9 +109,19 @@ def test_what_a_killed_worker_left_is_removed_by_the_next(
 def test_scene_files_are_sent_once_and_missing_ones_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"a")
     here, gone = str(tmp_path / "a.png"), str(tmp_path / "b.png")
-    files, missing = scene_files([here, gone, here, gone])
+    files, missing = scene_files(Wanted(path, path, "image 'A'") for path in (here, gone, here, gone))
     assert [file.source for file in files] == [here]
-    assert missing == (gone,)
+    assert missing == (Wanted(gone, gone, "image 'A'"),)
+
+
+def test_a_file_stands_where_the_name_in_the_blend_says(tmp_path: Path) -> None:
+    """A link before `..` leads elsewhere here; there are no links there."""
+    (tmp_path / "deep/er").mkdir(parents=True)
+    (tmp_path / "deep/a.png").write_bytes(b"a")
+    (tmp_path / "link").symlink_to(tmp_path / "deep/er")
+    named = f"{tmp_path}/link/../a.png"
+    ((file,), _) = scene_files([Wanted(named, named, "image")])
+    assert (file.source, file.path) == (named, mirrored(str(tmp_path / "a.png")))
 
 
 def test_a_scene_that_was_never_saved_has_a_place() -> None:
