@@ -201,25 +201,27 @@ used = []
 for name, options in (("Byte", {}), ("Float", {"float_buffer": True}), ("Packed", {})):
     made, values = scribble(name, **options)
     if name == "Packed":
+        made.pixels.foreach_set([0.5] * len(values))
         made.pack()
+        assert made.packed_file and not made.is_dirty
     made.pixels.foreach_set(values)
     made.update()
     used.append(made)
     shown = material.node_tree.nodes.new("ShaderNodeTexImage")
     shown.image = made
-    socket = {"Byte": "Roughness", "Float": "Emission Color", "Packed": "Metallic"}[name]
+    socket = {"Byte": "Roughness", "Float": "Coat Weight", "Packed": "Metallic"}[name]
     material.node_tree.links.new(shown.outputs[0], shader.inputs[socket])
-shader.inputs["Emission Strength"].default_value = 0.3
 bpy.data.objects[-1].location.x += 0.5
 assert image.is_dirty
 
 scene.render.filepath = str(folder / "out.exr")
+dirty = [made.is_dirty for made in used]
 before = bpy.data.filepath, bpy.data.is_dirty, image.filepath, [library.filepath for library in bpy.data.libraries]
 assert bpy.ops.distributed_cycles.render() == {"FINISHED"}
 after = bpy.data.filepath, bpy.data.is_dirty, image.filepath, [library.filepath for library in bpy.data.libraries]
 assert before == after, (before, after)
 assert (image.is_dirty, image.source) == (True, "FILE"), (image.is_dirty, image.source)
-assert all(made.is_dirty for made in used)
+assert [made.is_dirty for made in used] == dirty, (dirty, [made.is_dirty for made in used])
 assert [made.source for made in used] == ["GENERATED", "GENERATED", "FILE"]
 
 # Last, because without a window F12 drops unsaved pixels when it is done.
