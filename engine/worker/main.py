@@ -28,6 +28,8 @@ from .protocol import HEARTBEAT_S, FrameError, encode, read_frame
 
 ALONE_S = 60.0
 """Having heard nothing for this long, the worker takes the other side for gone."""
+STORE_S = 5.0
+"""For chunks that arrived before the connection was cut."""
 
 
 class Worker:
@@ -47,6 +49,8 @@ class Worker:
         self._in = sys.stdin.buffer
         self._heard = time.monotonic()
         self._work: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue(maxsize=64)
+        self._chunks = 0
+        """How many chunks wait in `_work`, or are being written."""
         self._skipped: set[tuple[int, int]] = set()
         self._folder = WorkerFolder()
         self._receiver = receive.Receiver(self._folder, self._send)
@@ -66,6 +70,8 @@ class Worker:
                 traceback.print_exc()
                 text = str(error).strip() or type(error).__name__
                 self._send({**header, "type": "error", "request": header["type"], "text": text})
+            if header["type"] == "chunks":
+                self._chunks -= 1
 
     def _handle(self, header: dict[str, Any], payload: bytes) -> None:
         kind = header["type"]
@@ -120,12 +126,18 @@ class Worker:
                 else:
                     self._queue(header, payload)
         except EOFError:
+            # What has arrived need not be sent again; it is written in a moment.
+            deadline = time.monotonic() + STORE_S
+            while self._chunks and time.monotonic() < deadline:
+                time.sleep(0.05)
             self.end("the connection was closed")
         except (FrameError, OSError, KeyError) as error:
             self.end(f"what arrived is not the protocol: {error}")
 
     def _queue(self, header: dict[str, Any], payload: bytes) -> None:
         """What waits here for its turn was sent by somebody: that is no silence."""
+        if header["type"] == "chunks":
+            self._chunks += 1
         while True:
             try:
                 self._work.put((header, payload), timeout=HEARTBEAT_S)
