@@ -50,6 +50,7 @@ class Sshd:
         namespace: str = "",
         environment: dict[str, str] | None = None,
         options: str = "",
+        hidden: Path | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -70,6 +71,7 @@ class Sshd:
             f"SetEnv {settings}\n"
         )
         self._namespace = namespace
+        self._hidden = hidden
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Sshd:
@@ -83,6 +85,9 @@ class Sshd:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
         inside = ["ip", "netns", "exec", self._namespace] if self._namespace else []
+        if self._hidden is not None:  # an empty folder for this server alone
+            mount = 'mount -t tmpfs none "$0" && exec "$@"'
+            inside += ["unshare", "--mount", "sh", "-c", mount, str(self._hidden)]
         command = [*inside, "/usr/sbin/sshd", "-D", "-e", "-f", str(self.folder / "sshd_config")]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log, start_new_session=True)
