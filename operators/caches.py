@@ -43,11 +43,11 @@ def of_fluid(folder: str, frame: int) -> list[str]:
 
 def of_ocean(modifier: bpy.types.OceanModifier, folder: str, frame: int) -> list[str]:
     """The pictures of the frame: displacement, and what else was baked."""
-    if not modifier.is_cached or is_too_wide(folder):
+    if is_too_wide(folder):
         return []
     number = max(modifier.frame_start, min(frame, modifier.frame_end))
     found = [str(path) for path in sorted(Path(folder).glob(f"*_{number:04}.exr"))]
-    return found or [str(Path(folder) / f"disp_{number:04}.exr")]
+    return found or ([str(Path(folder) / f"disp_{number:04}.exr")] if modifier.is_cached else [])
 
 
 def of_points(cache: Any, block: Any, folder: str, frame: int) -> list[str]:

@@ -66,6 +66,7 @@ for path in bpy.utils.blend_paths(absolute=True, packed=False, local=False):
     path = os.path.normpath(path)
     if str(base) in path and Path(path).is_file() and not path.endswith(("walk_001.png", "smoke_0006.vdb")):
         assert path in known, path
+assert any(path.endswith("sea/disp_0007.exr") for path in known)
 for number in (1, 2, 4):
     assert not any(path.endswith(f"walk_{number:03}.png") for path in known), "frames that are not needed"
 for file, words in kinds.items():

@@ -195,7 +195,7 @@ sea.scale = (.03, .03, .03)
 place(sea, 1, 2.4)
 bpy.context.view_layer.objects.active = sea
 assert bpy.ops.object.ocean_bake(modifier="Sea") == {"FINISHED"}
-KIND["proj ä/shot 猫/cache/sea/disp_0007.exr"] = "modifier 'Sea' of object"
+# Without a window Blender does not note that it has baked, so the files travel but are not missed.
 bpy.ops.mesh.primitive_grid_add(x_subdivisions=6, y_subdivisions=6, size=0.9)
 cloth = bpy.context.object
 cloth.modifiers.new("Cloth", "CLOTH")
