@@ -36,6 +36,7 @@ ZLIB_LEVEL = 1
 FASTEST_PACKING = 150e6
 """Bytes per second that zlib does not exceed, so that on a faster link it is not even tried."""
 SAMPLE_BYTES = 1 << 16
+SAMPLED_PIECES = 32
 
 
 @dataclass
@@ -264,11 +265,12 @@ class Upload:
         """The bytes to send: compressed where compressing and sending less takes less time."""
         if self._rate > FASTEST_PACKING:
             return data, False
-        if sending.gain is None:
-            sending.gain = _gain(data[:SAMPLE_BYTES])
+        # What is further on in a file may be of another kind.
+        if sending.gain is None or len(sending.pieces) % SAMPLED_PIECES == 0:
+            _, sending.gain = _compressed(data[:SAMPLE_BYTES])
         if sending.gain < self._rate:
             return data, False
-        packed = zlib.compress(data, ZLIB_LEVEL)
+        packed, sending.gain = _compressed(data)
         return (packed, True) if len(packed) < len(data) else (data, False)
 
     def _show(self) -> None:
@@ -278,11 +280,11 @@ class Upload:
             self._say(f"{self.amount.sent // MIB} of {-(-self.amount.total // MIB)} MiB")
 
 
-def _gain(sample: bytes) -> float:
-    """Bytes per second that need not be sent if what is like `sample` is compressed first."""
+def _compressed(data: bytes) -> tuple[bytes, float]:
+    """`data` compressed, and the bytes per second that need not be sent for the time it took."""
     start = time.perf_counter()
-    packed = zlib.compress(sample, ZLIB_LEVEL)
-    return (len(sample) - len(packed)) / max(time.perf_counter() - start, 1e-6)
+    packed = zlib.compress(data, ZLIB_LEVEL)
+    return packed, (len(data) - len(packed)) / max(time.perf_counter() - start, 1e-6)
 
 
 def _size(path: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 import uuid
 from dataclasses import dataclass
@@ -74,6 +75,10 @@ def warnings_of(scene: bpy.types.Scene, wishes: Wishes) -> list[str]:
         found.append(
             f"The margin of {wishes.margin} px is less than the {needed} px that this scene needs:"
             " pixels at the edges of tiles will differ from one render."
+        )
+    if os.environ.get("OCIO"):
+        found.append(
+            f"Colors are managed by {os.environ['OCIO']} here: nodes need the same configuration in their own $OCIO."
         )
     return found + denoising.warnings_of(scene)
 
