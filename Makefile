@@ -63,6 +63,7 @@ screenshots: gui
 bench: $(VENV)/ready
 	$(PYTHON) -m tests.bench.overhead
 	$(PYTHON) -m tests.bench.memory
+	$(PYTHON) -m tests.bench.upload
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

@@ -21,7 +21,7 @@ BLENDER_ARGUMENTS = (
 PACKAGE = "distributed_cycles_worker"
 OLDEST_BLENDER = (4, 2, 0)
 TOO_OLD = "distributed_cycles: too old: Blender"
-MODULES = ("protocol", "paths", "files", "scene", "denoise", "main")
+MODULES = ("protocol", "paths", "files", "blocks", "scene", "denoise", "recipe", "cache", "receive", "main")
 """In the order in which they import each other."""
 
 

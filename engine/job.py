@@ -66,6 +66,20 @@ class SceneFile:
 
 
 @dataclass(frozen=True, slots=True)
+class PixelFile:
+    """Pixels of an image that neither a file nor the snapshot holds."""
+
+    image: str
+    """Name of the image."""
+    file: str
+    """Where they are below the job's folder, and also below a worker's root: four-byte floats or bytes."""
+    width: int
+    height: int
+    channels: int
+    is_float: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A listed machine. An empty host means this computer."""
 
@@ -81,6 +95,12 @@ class Node:
     threads: int = 0
     """CPU threads a render may take; 0: all."""
     enabled: bool = True
+    mappings: str = ""
+    """Storage that the node sees as well, as `here = there; here = there`: nothing below it is sent."""
+    cache_folder: str = ""
+    """Where the node keeps files that were sent; empty: the usual place of its system."""
+    cache_gib: int = 64
+    """Size beyond which what was unused longest is removed there."""
 
     @property
     def is_local(self) -> bool:
@@ -161,6 +181,7 @@ class Job:
     created: str = ""
     """ISO 8601, UTC."""
     files: tuple[SceneFile, ...] = field(default=())
+    pixels: tuple[PixelFile, ...] = field(default=())
 
     @property
     def picture(self) -> Rect:
@@ -181,6 +202,7 @@ class Job:
                 "files": tuple(SceneFile(**entry) for entry in data["files"]),
                 "helpers": tuple(data["helpers"]),
                 "denoising": Denoising.from_json(data["denoising"]) if data["denoising"] else None,
+                "pixels": tuple(PixelFile(**entry) for entry in data.get("pixels", ())),
             }
         )
 
@@ -222,6 +244,17 @@ class EngineError(Exception):
 
 class JobError(EngineError, ValueError):
     """The scene cannot be rendered as it is: no camera, not Cycles, nothing to write to."""
+
+
+class MissingFiles(JobError):
+    """Files that the scene needs do not exist, and nobody has said that it may be rendered without them."""
+
+    def __init__(self, lines: tuple[str, ...]) -> None:
+        count = f"{len(lines)} files" if len(lines) > 1 else "A file"
+        words = "\n".join((f"{count} that the scene needs cannot be found.", *lines))
+        super().__init__(f"{words}\n", "Find or remove what is missing, or render without it.")
+        self.lines = lines
+        """One for each file, which names who wants it."""
 
 
 class NodeListError(EngineError, ValueError):
@@ -304,6 +337,12 @@ class DenoiseError(EngineError):
 
 class SceneRefused(NodeError):
     """The node's Blender could not open the scene."""
+
+
+class FileChanged(NodeError):
+    """A file became another one while it was being sent. It is read again."""
+
+    is_final = False
 
 
 class WorkerLost(NodeError):

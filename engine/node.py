@@ -6,12 +6,15 @@ event, everything it is told comes through its own queue. It shares nothing else
 
 from __future__ import annotations
 
+import json
 import queue
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +39,11 @@ from .job import (
 )
 from .link import WorkerLink
 from .locate import candidates
+from .recipes import RecipeBook
 from .tiling import border, with_overscan
 from .transport import LocalChannel
-from .worker.protocol import CHUNK_BYTES, HEARTBEAT_S
+from .upload import Upload
+from .worker.protocol import HEARTBEAT_S
 
 if TYPE_CHECKING:
     from .ssh import Access
@@ -104,7 +109,17 @@ class Spoiled:
     reason: str
 
 
-NodeEvent = StateChanged | Joined | Left | Arrived | Spoiled
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """The files are there, or the upload ended before they were."""
+
+    node: str
+    bytes: int
+    """What was sent for them."""
+    seconds: float
+
+
+NodeEvent = StateChanged | Joined | Left | Arrived | Spoiled | Uploaded
 
 
 def open_worker(
@@ -234,6 +249,7 @@ class NodeLife:
         *,
         access: Access | None,
         local_blender: Sequence[str],
+        book: RecipeBook,
     ) -> None:
         self.node = node
         self._job = job
@@ -241,6 +257,7 @@ class NodeLife:
         self._post = post
         self._access = access
         self._local_blender = local_blender
+        self._book = book
         self._inbox: queue.Queue[Any] = queue.Queue()
         self._link: WorkerLink | None = None
         self._asked: dict[tuple[int, int], Tile] = {}
@@ -320,8 +337,7 @@ class NodeLife:
             if self._stopping.is_set():
                 return
             self._post(StateChanged(self.node.name, "syncing", "", info))
-            self._sync(link)
-            if self._open(link):
+            if self._sync(link) and self._open(link):
                 self._has_joined = True
                 self._post(Joined(self.node.name))
                 self._serve(link)
@@ -332,16 +348,22 @@ class NodeLife:
     def _state(self, state: str, detail: str = "") -> None:
         self._post(StateChanged(self.node.name, state, detail))
 
-    def _sync(self, link: WorkerLink) -> None:
-        snapshot = SceneFile(str(self._snapshot), self._job.blend)
-        for number, file in enumerate((snapshot, *self._job.files), 1):
-            if self._stopping.is_set():
-                return
-            self._state("syncing", f"file {number} of {len(self._job.files) + 1}")
-            if self.node.is_local:
-                link.send({"type": "link", "path": file.path, "source": file.source})
-            else:
-                _put(link, file)
+    def _sync(self, link: WorkerLink) -> bool:
+        """Bring the files there; False when told to stop meanwhile."""
+        job = self._job
+        pixels = (SceneFile(str(self._snapshot.parent / entry.file), entry.file) for entry in job.pixels)
+        files = (SceneFile(str(self._snapshot), job.blend), *pixels, *job.files)
+        if self.node.is_local:
+            entries = [(file.path, file.source) for file in files]
+            link.send({"type": "links"}, json.dumps(entries).encode())
+            return True
+        say = partial(self._state, "syncing")
+        upload = Upload(self.node, link, self._inbox, files, self._book, say)
+        start = time.monotonic()
+        try:
+            return upload.run()
+        finally:
+            self._post(Uploaded(self.node.name, upload.amount.wire, time.monotonic() - start))
 
     def _open(self, link: WorkerLink) -> bool:
         """Open the scene there; False when told to stop meanwhile. Raise SceneRefused."""
@@ -356,12 +378,17 @@ class NodeLife:
             "use_scripts": job.use_scripts,
             "helpers": job.helpers,
             "threads": self.node.threads,
+            "pixels": [asdict(entry) for entry in job.pixels],
             # Compressing costs more than copying where nothing crosses a network.
             "codec": "NONE" if self.node.is_local else "ZIP",
         }
         link.send(request)
         while True:
-            item = self._inbox.get()
+            try:
+                item = self._inbox.get(timeout=HEARTBEAT_S)
+            except queue.Empty:
+                link.send({"type": "ping"})  # A worker that hears nothing ends itself.
+                continue
             if isinstance(item, NodeError):
                 raise item
             if item[0] == "stop":
@@ -434,20 +461,3 @@ class NodeLife:
 
 def _has_nan(plane: Any) -> bool:
     return bool(np.isnan(plane).any())
-
-
-def _put(link: WorkerLink, file: SceneFile) -> None:
-    """Send one file in pieces. A file that went missing is the scene's problem, not the node's."""
-    try:
-        with Path(file.source).open("rb") as handle:
-            size = handle.seek(0, 2)
-            handle.seek(0)
-            offset = 0
-            while offset < size or offset == 0:
-                data = handle.read(CHUNK_BYTES)
-                link.send({"type": "put", "path": file.path, "offset": offset, "size": size}, data)
-                offset += len(data)
-                if not data:
-                    break
-    except OSError as error:
-        raise SceneRefused(f"{file.source} could not be read ({error.strerror}).") from None

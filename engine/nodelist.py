@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .job import THIS_COMPUTER, Node, NodeListError
+from .mapping import parse_mappings
 
 _ADDRESS = re.compile(
     r"^(?:(?P<user>[^@\s]+)@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^@:\s\[\]]+)(?::(?P<port>\d+))?$"
@@ -58,6 +59,12 @@ def _node(table: dict[str, Any], where: str) -> Node:
     node = Node(**{"name": table.get("host") or THIS_COMPUTER, **table})
     if not 0 < node.port < 65536 or node.threads < 0:
         raise NodeListError(f"{where}: port must be 1 to 65535, threads 0 or more.")
+    if node.cache_gib < 1:
+        raise NodeListError(f"{where}: cache_gib must be 1 or more.")
+    try:
+        parse_mappings(node.mappings)
+    except NodeListError as error:
+        raise NodeListError(f"{where}: {error.message}", error.hint) from None
     return node
 
 

@@ -16,6 +16,8 @@ class NodeRow:
     """Sum of the node's own time over its tiles."""
     error: str = ""
     """Why it did not take part, or stopped."""
+    sent_bytes: int = 0
+    """What was sent to bring the scene's files there."""
 
     @property
     def mean_seconds(self) -> float:

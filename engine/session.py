@@ -15,8 +15,10 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import denoise, exr, framebuffer, heatmap, merge, node
@@ -41,6 +43,7 @@ from .messages import (
     TileEnded,
     TileStarted,
 )
+from .recipes import RecipeBook
 from .report import NodeRow, Report
 from .store import JobStore
 from .tiling import tiles_of
@@ -65,12 +68,15 @@ class RenderSession:
         access: Access | None,
         local_blender: Sequence[str],
         can_ask: bool = False,
+        recipes: Path | None = None,
     ) -> None:
         """Tiles that `store` already holds are not rendered again.
 
         `local_blender` is the beginning of the command line that starts Blender here; without
         `access` nodes behind SSH are reported as failed. With `can_ask` somebody is there who
         answers for unknown hosts and passphrases, so nodes that need an answer are waited for.
+        In the folder `recipes` it is remembered what files consist of, so that the next render
+        need not read them again.
         Raises JobError without a node.
         """
         if not nodes:
@@ -90,6 +96,8 @@ class RenderSession:
         self._started = 0.0
         self._channels: frozenset[str] | None = None
         self._lives: dict[str, node.NodeLife] = {}
+        self._book = RecipeBook(recipes)
+        self._sent: Counter[str] = Counter()
         self._status: dict[str, NodeStatus] = {}
         self._pending: node.Arrived | None = None
         self._handed_out: dict[tuple[str, int, int], Tile] = {}
@@ -201,6 +209,7 @@ class RenderSession:
             self._inbox.put,
             access=self._access,
             local_blender=self._local_blender,
+            book=self._book,
         )
         self._lives[listed.name] = life
         self._set_status(NodeStatus(listed.name))
@@ -233,6 +242,9 @@ class RenderSession:
             case node.Spoiled(name, tile, attempt, reason):
                 failed = plan.TileFailed(name, tile.index, attempt, reason)
                 return self._do(self._scheduler.handle(failed, now))
+            case node.Uploaded(name, size, seconds):
+                self._sent[name] += size
+                self._store.note("uploaded", node=name, bytes=size, seconds=round(seconds, 3))
             case node.Arrived():
                 return self._arrived(event, now)
         return None
@@ -371,7 +383,9 @@ class RenderSession:
         for name in self._lives:
             count, seconds = self._scheduler.tiles_done_by(name)
             failure = self._status[name].error
-            rows.append(NodeRow(name, count, seconds, str(failure.message) if failure else ""))
+            words = str(failure.message) if failure else ""
+            rows.append(NodeRow(name, count, seconds, words, self._sent[name]))
+        self._book.clean()
         try:
             self._store.note("end", outcome=outcome, wall_seconds=round(wall, 3))
         except StoreError as failure:

@@ -153,6 +153,7 @@ class SshConnection:
             transport = Transport(sock, default_window_size=WINDOW_BYTES)
             transport.banner_timeout = HANDSHAKE_S
             transport.handshake_timeout = HANDSHAKE_S
+            _prefer_fast_ciphers(transport)
             _prefer(transport, self._access.known_hosts.key_types(self.node.host, self.node.port))
             transport.start_client(timeout=HANDSHAKE_S)
             # start_client returns all the same when its time is over.
@@ -226,6 +227,13 @@ class SshChannel:
         """Close the whole connection: it serves this one command, and a channel's own close can
         wait for a peer that is gone."""
         self._connection.close()
+
+
+def _prefer_fast_ciphers(transport: Transport) -> None:
+    """First those that need no second pass for a checksum, which costs as much as they do."""
+    options = transport.get_security_options()
+    fast = [name for name in options.ciphers if name.endswith("-gcm@openssh.com")]
+    options.ciphers = [*fast, *(name for name in options.ciphers if name not in fast)]
 
 
 def _prefer(transport: Transport, types: list[str]) -> None:

@@ -16,6 +16,7 @@ CLASSES = (
     render.DISTRIBUTED_CYCLES_OT_render,
     render.DISTRIBUTED_CYCLES_OT_resume,
     render.DISTRIBUTED_CYCLES_OT_cancel,
+    questions.DISTRIBUTED_CYCLES_OT_missing_files,
 )
 
 

@@ -102,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument(
         "--job-dir", type=Path, metavar="DIR", help="folder for the job and its finished tiles"
     )
+    render.add_argument(
+        "--strict", action="store_true", help="do not render where files that the scene needs are missing"
+    )
     cli_nodes.add_arguments(render)
     nodes = commands.add_parser("nodes", help="look after the nodes")
     test = nodes.add_subparsers(required=True, metavar="COMMAND").add_parser(
@@ -236,7 +239,16 @@ def _begin(options: argparse.Namespace) -> running.Running:
         wishes, **{name: value for name, value in given.items() if value is not None}
     )
     layer = bpy.context.view_layer.name
-    return start.new_job(scene, layer, nodes, access=access, wishes=wishes, can_ask=can_ask, folder=folder)
+    return start.new_job(
+        scene,
+        layer,
+        nodes,
+        access=access,
+        wishes=wishes,
+        can_ask=can_ask,
+        folder=folder,
+        is_strict=options.strict,
+    )
 
 
 @contextmanager

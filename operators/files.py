@@ -1,164 +1,179 @@
-"""Which files beside the .blend a scene needs, and which of them are missing."""
+"""Which files beside the .blend a frame needs, and which of them are missing."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from ..engine.assets import scene_files
+from ..engine.assets import Wanted, scene_files
 from ..engine.job import SceneFile
+from ..engine.worker import blocks
+from ..engine.worker.paths import is_absolute
+from . import caches, sequences
 from .image import OWN_IMAGES
 
-KINDS = {
-    "images": "image",
-    "libraries": "library",
-    "fonts": "font",
-    "movieclips": "movie clip",
-    "volumes": "volume",
-    "cache_files": "cache file",
-    "sounds": "sound",
-}
-TOKENS = ("<UDIM>", "<UVTILE>")
-MOST_FILES_PER_FOLDER = 10_000
+NOT_RENDERED = (bpy.types.Scene, bpy.types.Screen, bpy.types.Brush, bpy.types.WorkSpace)
+"""Datablocks whose own use of an image or a sound no tile shows: the compositor and the sequencer
+work on this computer."""
+_INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
-def find(scene: bpy.types.Scene) -> tuple[tuple[SceneFile, ...], list[str]]:
-    """The files to send, and a warning per missing one that names who wants it."""
-    owners = _owners()
-    paths = [path for path in _paths(scene) if not owners.get(path, "").startswith("sound ")]
-    found, missing = scene_files(paths)
-    warnings = [f"Missing file: {path}, wanted by {owners.get(path, 'the scene')}." for path in missing]
-    return found, warnings + _unsaved_pixels()
+@dataclass(frozen=True)
+class Found:
+    """What a scene needs beside its .blend."""
+
+    files: tuple[SceneFile, ...]
+    missing: tuple[str, ...]
+    """A line for each missing file, which names who wants it."""
 
 
-def _unsaved_pixels() -> list[str]:
-    """Warnings of images whose pixels in memory F12 renders but no file holds.
-
-    Until Blender 5.1 an image from a file is none of them: F12 too reads the file, whatever was
-    painted since (measured with 4.2 to 5.2).
-    """
-    are_painted_files_rendered = bpy.app.version >= (5, 2, 0)
-    return [
-        f"The image {image.name!r} has unsaved changes that nodes will not see: save or pack it first."
-        for image in bpy.data.images
-        if image.is_dirty
-        and image.users
-        and image.name not in OWN_IMAGES
-        and (are_painted_files_rendered or image.packed_file or image.source == "GENERATED")
-    ]
+def find(scene: bpy.types.Scene) -> Found:
+    """Look at the disk for all that this frame of `scene` needs."""
+    files, missing = scene_files(_wanted(scene.frame_current))
+    return Found(files, tuple(f"Missing file: {want.path}, wanted by {want.owner}." for want in missing))
 
 
-def _paths(scene: bpy.types.Scene) -> Iterator[str]:
-    own = [bpy.data.images[name] for name in OWN_IMAGES if name in bpy.data.images]
-    skipped = {_absolute(image) for image in own if image.filepath}
-    expanded = _expanded(scene)
+def _wanted(frame: int) -> Iterator[Wanted]:
     # Brushes that Blender brings along are linked from its own folder; so every node has them.
     blenders_own = Path(bpy.utils.system_resource("DATAFILES"))
-    for named in bpy.utils.blend_paths(absolute=True, packed=False, local=False):
-        path = os.path.normpath(named)
-        if path in skipped or blenders_own in Path(path).parents:
+    for library in bpy.data.libraries:
+        path = absolute(library.filepath, library.parent)
+        # One that is an archive only holds what is packed from it (Blender 5.0 and later).
+        is_elsewhere = library.packed_file is None and not getattr(library, "is_archive", False)
+        if is_elsewhere and blenders_own not in Path(path).parents:
+            yield from _placed(library.filepath, [path], path, f"library {library.name!r}")
+    unused = _not_rendered()
+    users = sequences.image_users()
+    for found in blocks.file_paths():
+        block = found.block
+        if block in unused or (block.library and blenders_own in _parents(block.library)):
             continue
-        if path in expanded:
-            yield from expanded[path]
-        elif Path(path).is_dir():
-            yield from _below(Path(path))
+        path = absolute(found.text, block.library)
+        yield from _placed(found.text, _files_of(found, path, users, frame), path, found.kind)
+    for words, block, cache in blocks.point_caches():
+        if cache.use_disk_cache and not cache.use_external and bpy.data.filepath:
+            folder = caches.beside_blend(_blend_of(block))
+            for path in caches.of_points(cache, block, folder, frame):
+                yield Wanted(path, path, words)
+    yield from _bakes_beside(bpy.data.filepath)
+    for library in bpy.data.libraries:
+        yield from _bakes_beside(absolute(library.filepath, library.parent))
+
+
+def _bakes_beside(blend: str) -> Iterator[Wanted]:
+    """Bakes of geometry nodes whose place is left to Blender stand in folders of their own."""
+    folder = caches.beside_blend(blend) if blend else ""
+    if folder and Path(folder).is_dir():
+        for inner in sorted(Path(folder).iterdir()):
+            for path in caches.of_bake(str(inner)) if inner.is_dir() else ():
+                yield Wanted(path, path, f"a bake in {inner}")
+
+
+def _files_of(
+    found: blocks.FilePath, path: str, users: dict[Any, list[bpy.types.ImageUser]], frame: int
+) -> list[str]:
+    """The files that a path stands for at `frame`; none where Blender opens none."""
+    owner = found.owner
+    match owner:
+        case bpy.types.Image():
+            if owner.packed_file or owner.packed_files or owner.source in {"GENERATED", "VIEWER"}:
+                return []
+            return sequences.of_image(owner, users.get(owner, []), path, frame)
+        case bpy.types.VectorFont():
+            return [] if owner.packed_file or owner.filepath.startswith("<") else [path]
+        case bpy.types.Sound():
+            return [] if owner.packed_file else [path]
+        case bpy.types.Volume():
+            return [] if owner.packed_file else sequences.of_volume(owner, path, frame)
+        case bpy.types.CacheFile():
+            return sequences.of_cache_file(owner, path, frame)
+        case bpy.types.OceanModifier():
+            return caches.of_ocean(owner, path, frame)
+        case bpy.types.FluidDomainSettings():
+            return caches.of_fluid(path, frame)
+        case bpy.types.NodesModifier() | bpy.types.NodesModifierBake():
+            return caches.of_bake(path)
+        case bpy.types.PointCache():
+            return caches.of_points(owner, found.block, path, frame)
+        case bpy.types.ShaderNodeScript():
+            return _with_includes(path) if owner.mode == "EXTERNAL" else []
+        case bpy.types.ShaderNodeTexIES():
+            return [path] if owner.mode == "EXTERNAL" else []
+        case bpy.types.Camera():
+            return _with_includes(path) if owner.type == "CUSTOM" and owner.custom_mode == "EXTERNAL" else []
+    return [path]
+
+
+def _with_includes(path: str) -> list[str]:
+    """An OSL script, and the files that it includes, as far as they stand beside it."""
+    files = [path]
+    for file in files:
+        try:
+            text = (
+                Path(file).read_text(encoding="utf-8", errors="replace")
+                if file.endswith((".osl", ".h"))
+                else ""
+            )
+        except OSError:
+            continue
+        for name in _INCLUDE.findall(text):
+            included = str(Path(file).parent / name)
+            # Blender's own headers stand elsewhere, in every installation.
+            if included not in files and Path(included).is_file():
+                files.append(included)
+    return files
+
+
+def _placed(text: str, files: list[str], path: str, owner: str) -> Iterator[Wanted]:
+    """Each file with the place where the node's Blender will look for it.
+
+    That follows from the text in the .blend where it is absolute: the worker knows nothing else.
+    """
+    for file in files:
+        is_same_folder = is_absolute(text) and Path(file).parent == Path(path).parent
+        if is_same_folder and "\\" in text and os.name != "nt":
+            # A path of Windows, which Blender here has understood in its own way.
+            yield Wanted(file, text[: text.rfind("\\") + 1] + Path(file).name, owner)
         else:
-            yield path
-    if bpy.data.filepath:
-        # Disk caches of particles and cloth stand beside the .blend under this name.
-        blend = Path(bpy.data.filepath)
-        yield from _below(blend.with_name(f"blendcache_{blend.stem}"))
+            yield Wanted(file, file, owner)
 
 
-def _below(folder: Path) -> Iterator[str]:
-    """Files of a cache's folder. A home or a root was set by mistake and is not sent."""
-    if folder in (Path.home(), Path(folder.anchor)) or not folder.is_dir():
-        return
-    for number, path in enumerate(sorted(folder.rglob("*"))):
-        if number >= MOST_FILES_PER_FOLDER:
-            return
-        if path.is_file():
-            yield str(path)
+def _not_rendered() -> set[Any]:
+    """Images and sounds that nothing uses which a tile could show."""
+    blocks_ = {*bpy.data.images, *bpy.data.sounds}
+    unused = set()
+    for block, users in bpy.data.user_map(subset=blocks_).items():
+        if block.name in OWN_IMAGES or all(_is_not_rendered(user) for user in users):
+            unused.add(block)
+    return unused
 
 
-def _owners() -> dict[str, str]:
-    """Absolute path -> the datablock that wants it, in words."""
-    owners = {}
-    for collection, kind in KINDS.items():
-        for block in getattr(bpy.data, collection):
-            if block.filepath and not block.filepath.startswith("<"):
-                owners.setdefault(_absolute(block), f"{kind} {block.name!r}")
-    return owners
+def _is_not_rendered(user: bpy.types.ID) -> bool:
+    return isinstance(user, NOT_RENDERED) or getattr(user, "bl_idname", "") == "CompositorNodeTree"
 
 
-def _absolute(block: Any) -> str:
-    # A library that another one links is relative to that one.
-    library = block.parent if isinstance(block, bpy.types.Library) else block.library
-    return os.path.normpath(bpy.path.abspath(block.filepath, library=library))
+def _blend_of(block: Any) -> str:
+    library = block.library
+    return absolute(library.filepath, library.parent) if library else str(bpy.data.filepath)
 
 
-def _expanded(scene: bpy.types.Scene) -> dict[str, list[str]]:
-    """Absolute path -> the files it stands for: the tiles of a tiled image, a frame of a sequence."""
-    expanded: dict[str, list[str]] = {}
-    for image in bpy.data.images:
-        path = _absolute(image)
-        if image.source == "TILED" and any(token in path for token in TOKENS):
-            expanded[path] = [file for file in _tiles(image, path) if Path(file).is_file()] or [path]
-        elif image.source == "SEQUENCE":
-            expanded[path] = []
-    for image, user in _image_users():
-        if image.source == "SEQUENCE":
-            path = _absolute(image)
-            file = frame_file(path, sequence_frame(user, scene.frame_current))
-            if file not in expanded[path]:
-                expanded[path].append(file)
-    # A sequence that is used in a way not known here: at least the file that it names.
-    return {path: files or [path] for path, files in expanded.items()}
+def _parents(library: bpy.types.Library) -> tuple[Path, ...]:
+    return tuple(Path(absolute(library.filepath, library.parent)).parents)
 
 
-def _tiles(image: bpy.types.Image, path: str) -> Iterator[str]:
-    for tile in image.tiles:
-        u, v = (tile.number - 1001) % 10 + 1, (tile.number - 1001) // 10 + 1
-        yield path.replace("<UDIM>", str(tile.number)).replace("<UVTILE>", f"u{u}_v{v}")
-
-
-def _image_users() -> Iterator[tuple[bpy.types.Image, bpy.types.ImageUser]]:
-    blocks = (*bpy.data.materials, *bpy.data.worlds, *bpy.data.lights)
-    trees = [block.node_tree for block in blocks if block.node_tree]
-    for tree in (*trees, *bpy.data.node_groups):
-        for node in tree.nodes:
-            if (
-                isinstance(node, (bpy.types.ShaderNodeTexImage, bpy.types.ShaderNodeTexEnvironment))
-                and node.image
-            ):
-                yield node.image, node.image_user
-    for item in bpy.data.objects:
-        if item.type == "EMPTY" and isinstance(item.data, bpy.types.Image):
-            yield item.data, item.image_user
-
-
-def sequence_frame(user: bpy.types.ImageUser, frame: int) -> int:
-    """The number of the file that Blender reads at `frame` (BKE_image_user_frame_get)."""
-    length = user.frame_duration
-    position = frame - user.frame_start + 1
-    if user.use_cyclic and length > 0:
-        position = (position - 1) % length + 1
-    return max(1, min(position, length)) + user.frame_offset
-
-
-def frame_file(path: str, number: int) -> str:
-    """`path` with its last run of digits replaced by `number`, as wide as it was."""
-    stem = Path(path).stem
-    end = len(stem)
-    while end and not stem[end - 1].isdigit():
-        end -= 1
-    start = end
-    while start and stem[start - 1].isdigit():
-        start -= 1
-    if start == end:
-        return path
-    return str(Path(path).with_stem(f"{stem[:start]}{number:0{end - start}}{stem[end:]}"))
+def absolute(text: str, library: bpy.types.Library | None) -> str:
+    """A path of a .blend as a whole path of this computer, `..` left as it is where a link may be
+    before it. What a library names is relative to that library."""
+    if not text.startswith("//"):
+        return text
+    if os.name != "nt":
+        text = text.replace("\\", "/")  # as old files from Windows have it, and as Blender reads it
+    start = os.path.dirname(absolute(library.filepath, library.parent) if library else bpy.data.filepath)  # noqa: PTH120 - not normalised
+    whole = os.path.join(start, text[2:])  # noqa: PTH118 - the same
+    return whole if os.path.lexists(whole) else os.path.normpath(whole)

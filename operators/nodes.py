@@ -18,7 +18,18 @@ from ..engine.nodelist import named_apart
 from . import addon, running
 
 TEST_PERIOD_S = 0.1
-COPIED = ("enabled", "host", "port", "user", "key_file", "blender", "threads")
+COPIED = (
+    "enabled",
+    "host",
+    "port",
+    "user",
+    "key_file",
+    "blender",
+    "threads",
+    "mappings",
+    "cache_folder",
+    "cache_gib",
+)
 
 
 def ensure_this_computer() -> None:
@@ -53,6 +64,9 @@ def _node(entry: Any, name: str) -> Node:
         blender=entry.blender.strip(),
         threads=entry.threads,
         enabled=entry.enabled,
+        mappings=entry.mappings.strip(),
+        cache_folder=entry.cache_folder.strip(),
+        cache_gib=entry.cache_gib,
     )
 
 

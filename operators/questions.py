@@ -12,6 +12,8 @@ from ..engine.job import EngineError, HostKeyUnknown, PassphraseNeeded
 from . import addon, running
 
 DIALOG_WIDTH_PX = 520
+SHOWN_FILES = 20
+LINE_LETTERS = 90
 
 
 class _Typed:
@@ -126,3 +128,28 @@ class DISTRIBUTED_CYCLES_OT_enter_passphrase(bpy.types.Operator):
     def _question(self) -> PassphraseNeeded | None:
         question = running.questions.get(self.node)
         return question if isinstance(question, PassphraseNeeded) else None
+
+
+class DISTRIBUTED_CYCLES_OT_missing_files(bpy.types.Operator):
+    """Look at the files that cannot be found, and render without them all the same"""
+
+    bl_idname = "distributed_cycles.missing_files"
+    bl_label = "Missing Files"
+    bl_options = {"INTERNAL"}
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        return context.window_manager.invoke_props_dialog(
+            self, width=DIALOG_WIDTH_PX, title="Missing Files", confirm_text="Render Anyway"
+        )
+
+    def draw(self, context: bpy.types.Context) -> None:
+        column = self.layout.column()
+        column.label(text="The picture will lack what they hold, as with F12.", icon="ERROR")
+        for line in running.missing_files[:SHOWN_FILES]:
+            # The end of a path says more than its beginning.
+            column.label(text=line if len(line) <= LINE_LETTERS else f"...{line[-LINE_LETTERS:]}")
+        if len(running.missing_files) > SHOWN_FILES:
+            column.label(text=f"and {len(running.missing_files) - SHOWN_FILES} more")
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        return set(bpy.ops.distributed_cycles.render("INVOKE_DEFAULT", use_missing=True))

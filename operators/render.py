@@ -3,13 +3,14 @@
 invoke() -> snapshot -> session.start() -> modal(): each tick messages, then the Image
                                              -> SessionDone -> result.finish()
 execute() is the same with a loop in the place of the timer, for scripts.
+
+No `from __future__ import annotations` here: Blender reads the annotations themselves.
 """
 
-from __future__ import annotations
-
 import bpy
+from bpy.props import BoolProperty
 
-from ..engine.job import EngineError
+from ..engine.job import EngineError, MissingFiles
 from ..engine.messages import SessionDone
 from . import addon, image, nodes, result, running, snapshot, start
 
@@ -85,6 +86,11 @@ class _RenderOperator:
         try:
             self._running = self._begin(context, can_ask=can_ask)
             image.prepare(self._running.session.framebuffer, self._running.store.folder)
+        except MissingFiles as error:
+            # The question comes before anything else has begun, so nothing is to be undone.
+            running.missing_files[:] = error.lines
+            bpy.ops.distributed_cycles.missing_files("INVOKE_DEFAULT")
+            return False
         except (EngineError, RuntimeError, OSError) as error:
             running.stop()
             running.reset_status()
@@ -139,6 +145,9 @@ class DISTRIBUTED_CYCLES_OT_render(_RenderOperator, bpy.types.Operator):
     bl_idname = "distributed_cycles.render"
     bl_label = "Render Distributed"
 
+    use_missing: BoolProperty(options={"SKIP_SAVE", "HIDDEN"})
+    """Whether it was said that files that are missing do not matter."""
+
     def _begin(self, context: bpy.types.Context, *, can_ask: bool) -> running.Running:
         listed, warnings = nodes.listed_nodes(is_online=bpy.app.online_access)
         started = start.new_job(
@@ -148,6 +157,7 @@ class DISTRIBUTED_CYCLES_OT_render(_RenderOperator, bpy.types.Operator):
             access=addon.access_for(listed),
             wishes=snapshot.wishes_of(context.scene),
             can_ask=can_ask,
+            is_strict=can_ask and not self.use_missing,
         )
         for text in warnings:
             running.say(text, "WARNING")

@@ -45,6 +45,8 @@ class _State:
 
 questions: dict[str, EngineError] = {}
 """Node name -> the error that a person can answer."""
+missing_files: list[str] = []
+"""What the render that was asked for last would go without, a line for each file."""
 
 
 def current() -> Running | None:
@@ -62,6 +64,7 @@ def begin(job: Job, store: JobStore, nodes: list[Node], *, access: Access | None
             access=access,
             local_blender=addon.local_blender(),
             can_ask=can_ask,
+            recipes=addon.user_folder("recipes"),
         )
     except EngineError:
         store.close()

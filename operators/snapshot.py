@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 import uuid
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from ..engine import exactness, tiling
 from ..engine.assets import snapshot_path
 from ..engine.job import Job, JobError, Rect
 from ..engine.store import JobStore
-from . import denoising, files, output, splitting
+from . import denoising, files, output, pixels, splitting
 
 AUTO_MARGIN = -1
 
@@ -25,6 +26,8 @@ class Snapshot:
 
     job: Job
     warnings: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    """A line for each file that the scene needs and that does not exist."""
 
 
 def check(scene: bpy.types.Scene) -> None:
@@ -73,6 +76,10 @@ def warnings_of(scene: bpy.types.Scene, wishes: Wishes) -> list[str]:
             f"The margin of {wishes.margin} px is less than the {needed} px that this scene needs:"
             " pixels at the edges of tiles will differ from one render."
         )
+    if os.environ.get("OCIO"):
+        found.append(
+            f"Colors are managed by {os.environ['OCIO']} here: nodes need the same configuration in their own $OCIO."
+        )
     return found + denoising.warnings_of(scene)
 
 
@@ -111,7 +118,8 @@ def take(scene: bpy.types.Scene, view_layer: str, wishes: Wishes, *, workers: in
     helpers = dict.fromkeys(denoising.helpers(scene, denoised))
     if wishes.use_heat_map:
         helpers |= dict.fromkeys(denoising.heat_map_helpers(scene))
-    needed, warnings = files.find(scene)
+    found = files.find(scene)
+    unsaved, warnings = pixels.unsaved()
     job = Job(
         id=uuid.uuid4().hex,
         source=bpy.data.filepath,
@@ -134,19 +142,26 @@ def take(scene: bpy.types.Scene, view_layer: str, wishes: Wishes, *, workers: in
         helpers=tuple(helpers),
         use_scripts=use_scripts(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        files=needed,
+        files=found.files,
+        pixels=unsaved,
     )
-    return Snapshot(job, (*warnings_of(scene, wishes), *warnings))
+    return Snapshot(job, (*warnings_of(scene, wishes), *warnings), found.missing)
 
 
 def save(store: JobStore) -> None:
     """Write the scene as it is now into the job folder. The user's file, its dirty flag and the
     undo steps stay as they are. Raises JobError."""
     try:
-        # Copied as they are, relative paths hold in the mirrored tree on the nodes.
+        # Copied as they are, relative paths hold in the mirrored tree on the nodes. Not compressed, so
+        # that of the next snapshot only the parts that differ have to be sent.
         bpy.ops.wm.save_as_mainfile(
-            filepath=str(store.snapshot), copy=True, relative_remap=False, check_existing=False
+            filepath=str(store.snapshot),
+            copy=True,
+            relative_remap=False,
+            check_existing=False,
+            compress=False,
         )
+        pixels.save(store.job.pixels, store.folder)
         # What is newly made with Blender's default rights is for this user alone.
         store.snapshot.chmod(0o600)
     except (RuntimeError, OSError) as error:

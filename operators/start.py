@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import bpy
 
-from ..engine.job import EngineError, JobError, Node
+from ..engine.job import EngineError, JobError, MissingFiles, Node
 from ..engine.store import JobStore, newest_resumable, unused_folder
 from . import addon, output, running, snapshot
 
@@ -24,13 +24,19 @@ def new_job(
     wishes: snapshot.Wishes,
     can_ask: bool,
     folder: Path | None = None,
+    is_strict: bool = False,
 ) -> running.Running:
-    """Freeze the scene into a new job folder and start rendering it. Raises EngineError."""
+    """Freeze the scene into a new job folder and start rendering it.
+
+    Raises EngineError; among them, if `is_strict`, MissingFiles.
+    """
     if not nodes:
         raise JobError(
             "No node can take part.", "Enable This Computer or another node in the extension's preferences."
         )
     taken = snapshot.take(scene, view_layer, wishes, workers=len(nodes))
+    if taken.missing and is_strict:
+        raise MissingFiles(taken.missing)
     store = JobStore.create(folder or unused_folder(addon.jobs_folder(), bpy.data.filepath), taken.job)
     try:
         snapshot.save(store)
@@ -38,7 +44,7 @@ def new_job(
         store.close()
         raise
     started = running.begin(taken.job, store, nodes, access=access, can_ask=can_ask)
-    for text in taken.warnings:
+    for text in (*taken.warnings, *taken.missing):
         running.say(text, "WARNING")
     return started
 

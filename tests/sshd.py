@@ -50,6 +50,7 @@ class Sshd:
         namespace: str = "",
         environment: dict[str, str] | None = None,
         options: str = "",
+        hidden: Path | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -59,15 +60,18 @@ class Sshd:
         self.user_key = keygen(folder / "user_key")
         self.log = folder / "sshd.log"
         (folder / "authorized_keys").write_text(self.user_key.with_suffix(".pub").read_text())
-        settings = " ".join(f"{name}={value}" for name, value in (environment or {}).items())
+        # What a node keeps for the next time must not outlive a test.
+        environment = {"XDG_CACHE_HOME": str(folder / "cache"), **(environment or {})}
+        settings = " ".join(f"{name}={value}" for name, value in environment.items())
         (folder / "sshd_config").write_text(
             # sshd takes the first of several values.
             f"{options}Port {self.port}\nListenAddress {address}\nHostKey {self.host_key}\n"
             f"AuthorizedKeysFile {folder / 'authorized_keys'}\nStrictModes no\nUsePAM no\n"
             f"PasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\nLogLevel VERBOSE\n"
-            + (f"SetEnv {settings}\n" if settings else "")
+            f"SetEnv {settings}\n"
         )
         self._namespace = namespace
+        self._hidden = hidden
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Sshd:
@@ -81,6 +85,9 @@ class Sshd:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
         inside = ["ip", "netns", "exec", self._namespace] if self._namespace else []
+        if self._hidden is not None:  # an empty folder for this server alone
+            mount = 'mount -t tmpfs none "$0" && exec "$@"'
+            inside += ["unshare", "--mount", "sh", "-c", mount, str(self._hidden)]
         command = [*inside, "/usr/sbin/sshd", "-D", "-e", "-f", str(self.folder / "sshd_config")]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log, start_new_session=True)

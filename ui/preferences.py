@@ -82,6 +82,10 @@ class DistributedCyclesPreferences(bpy.types.AddonPreferences):
             layout.prop(node, "key_file")
         layout.prop(node, "blender", placeholder="this Blender" if node.is_this_computer else "look for it")
         layout.prop(node, "threads")
+        if not node.is_this_computer:
+            layout.prop(node, "mappings", placeholder="/here = /there; ...")
+            layout.prop(node, "cache_folder", placeholder="the usual place")
+            layout.prop(node, "cache_gib")
 
     def _draw_test(
         self, layout: bpy.types.UILayout, context: bpy.types.Context, node: DistributedCyclesNode

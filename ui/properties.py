@@ -49,6 +49,22 @@ class DistributedCyclesNode(bpy.types.PropertyGroup):
         min=0,
         max=1024,
     )
+    mappings: StringProperty(
+        name="Shared Folders",
+        description=r"Storage that the machine sees as well: nothing below it is sent. Folder here = folder there,"
+        r" as in /mnt/projects = P:\ with a semicolon between two of them",
+    )
+    cache_folder: StringProperty(
+        name="Cache Folder",
+        description="Where the machine keeps the files it was sent; if empty, in its user's cache folder",
+    )
+    cache_gib: IntProperty(
+        name="Cache Size",
+        description="In GiB; beyond it, the files that were unused longest are removed there",
+        default=64,
+        min=1,
+        max=1 << 20,
+    )
 
 
 class DistributedCyclesTest(bpy.types.PropertyGroup):

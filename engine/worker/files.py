@@ -29,8 +29,7 @@ class WorkerFolder:
         self.root = self.path / "root"
         self.root.mkdir()
         self._lock = locked(self.path / "lock")
-        self._open_name = ""
-        self._open_file: IO[bytes] | None = None
+        self._names: set[str] = set()
 
     def target(self, name: str) -> Path:
         """The place of `name` below the root. Raise ValueError where it would be elsewhere."""
@@ -43,23 +42,21 @@ class WorkerFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def put(self, name: str, data: bytes, *, offset: int, size: int) -> None:
-        """Write one piece of a file; pieces of a file come in order, files one at a time."""
-        if offset == 0:
-            path = self.target(name)
-            path.unlink(missing_ok=True)
-            self._open_name, self._open_file = name, path.open("wb")
-        if self._open_file is None or name != self._open_name or self._open_file.tell() != offset:
-            raise ValueError(f"{name!r}: a piece is missing before byte {offset}")
-        self._open_file.write(data)
-        if self._open_file.tell() >= size:
-            self._open_file.close()
-            self._open_file = None
+    def place(self, name: str) -> Path:
+        """The free place for a file. Raise ValueError where another file of this job is there."""
+        path = self.target(name)
+        # A disk that takes two names that differ by case for one would show one file in both places.
+        if name not in self._names and os.path.lexists(path):
+            raise ValueError(
+                f"{name!r} and a file whose name differs by case only cannot both be on this disk"
+            )
+        self._names.add(name)
+        path.unlink(missing_ok=True)
+        return path
 
     def link(self, name: str, source: str) -> None:
         """Make a file of this computer appear below the root, without copying where possible."""
-        path = self.target(name)
-        path.unlink(missing_ok=True)
+        path = self.place(name)
         try:
             path.symlink_to(source)
         except OSError:  # Windows allows links to administrators and developers only.
@@ -67,9 +64,8 @@ class WorkerFolder:
 
     def remove(self) -> None:
         """Leave nothing behind."""
-        for handle in (self._open_file, self._lock):
-            if handle is not None:
-                handle.close()
+        if self._lock is not None:
+            self._lock.close()
         # Blender may be writing a tile at this very moment.
         for _ in range(REMOVE_TRIES):
             shutil.rmtree(self.path, ignore_errors=True)

@@ -22,12 +22,14 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import denoise, scene
+from . import denoise, receive, scene
 from .files import WorkerFolder
 from .protocol import HEARTBEAT_S, FrameError, encode, read_frame
 
 ALONE_S = 60.0
 """Having heard nothing for this long, the worker takes the other side for gone."""
+STORE_S = 5.0
+"""For chunks that arrived before the connection was cut."""
 
 
 class Worker:
@@ -47,8 +49,11 @@ class Worker:
         self._in = sys.stdin.buffer
         self._heard = time.monotonic()
         self._work: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue(maxsize=64)
+        self._chunks = 0
+        """How many chunks wait in `_work`, or are being written."""
         self._skipped: set[tuple[int, int]] = set()
         self._folder = WorkerFolder()
+        self._receiver = receive.Receiver(self._folder, self._send)
         _move_blenders_temporary_folder(str(self._folder.path))
         self._scene: scene.OpenScene | None = None
         self._write(nonce.encode())
@@ -65,15 +70,15 @@ class Worker:
                 traceback.print_exc()
                 text = str(error).strip() or type(error).__name__
                 self._send({**header, "type": "error", "request": header["type"], "text": text})
+            if header["type"] == "chunks":
+                self._chunks -= 1
 
     def _handle(self, header: dict[str, Any], payload: bytes) -> None:
         kind = header["type"]
         if kind == "render":
             self._render(header)
-        elif kind == "put":
-            self._folder.put(header["path"], payload, offset=header["offset"], size=header["size"])
-        elif kind == "link":
-            self._folder.link(header["path"], header["source"])
+        elif kind in receive.REQUESTS:
+            self._receiver.handle(header, payload)
         elif kind == "open":
             start = time.perf_counter()
             self._scene = scene.OpenScene(self._folder.root, self._folder.path / "tile.exr", header)
@@ -119,11 +124,26 @@ class Worker:
                     self._send({"type": "bye"})
                     self.end("told to end")
                 else:
-                    self._work.put((header, payload))
+                    self._queue(header, payload)
         except EOFError:
+            # What has arrived need not be sent again; it is written in a moment.
+            deadline = time.monotonic() + STORE_S
+            while self._chunks and time.monotonic() < deadline:
+                time.sleep(0.05)
             self.end("the connection was closed")
         except (FrameError, OSError, KeyError) as error:
             self.end(f"what arrived is not the protocol: {error}")
+
+    def _queue(self, header: dict[str, Any], payload: bytes) -> None:
+        """What waits here for its turn was sent by somebody: that is no silence."""
+        if header["type"] == "chunks":
+            self._chunks += 1
+        while True:
+            try:
+                self._work.put((header, payload), timeout=HEARTBEAT_S)
+                return
+            except queue.Full:
+                self._heard = time.monotonic()
 
     def _read_exactly(self, size: int) -> bytes:
         data = self._in.read(size)
@@ -165,6 +185,7 @@ class Worker:
     def end(self, reason: str) -> NoReturn:
         """End the process now, from any thread, leaving no file. Exit handlers of Blender and
         of GPU drivers can hang, so none is run."""
+        self._receiver.close()
         words = f"distributed_cycles worker ends: {reason}\n".encode(errors="replace")
         # Nobody may be draining stderr any more.
         last_words = threading.Thread(target=os.write, args=(2, words), daemon=True)

@@ -7,10 +7,14 @@ system each of them runs, so only the text decides here and never the file syste
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 
 _DRIVE = re.compile(r"^([A-Za-z]):[\\/]*")
+_FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f]')
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])( *\..*)?$", re.IGNORECASE)
+"""Names that Windows takes for a device in every folder, also with an extension."""
 
 
 def is_absolute(path: str) -> bool:
@@ -28,9 +32,13 @@ def mirrored(path: str) -> str:
     return posixpath.normpath("/" + path).lstrip("/")
 
 
-def is_safe(path: str) -> bool:
-    """Whether a received name stays below the root on every system."""
+def is_safe(path: str, *, on_windows: bool = os.name == "nt") -> bool:
+    """Whether a received name stays below the root, and names a file there and no device."""
     parts = path.split("/")
-    return bool(path) and not any(
-        part in ("", ".", "..") or "\\" in part or ":" in part or "\0" in part for part in parts
-    )
+    return not any(
+        part in ("", ".", "..")
+        or "\\" in part
+        or "\0" in part
+        or (on_windows and (_FORBIDDEN.search(part) or part[-1] in ". " or _DEVICE.match(part)))
+        for part in parts
+    ) and not _DRIVE.fullmatch(parts[0])

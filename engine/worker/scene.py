@@ -5,9 +5,11 @@ from __future__ import annotations
 import platform
 import re
 import time
+from array import array
 from pathlib import Path
 from typing import Any
 
+from .blocks import file_paths
 from .paths import is_absolute, mirrored
 
 SWITCHES = {
@@ -17,7 +19,6 @@ SWITCHES = {
 }
 """First word of a pass -> the view layer's property that adds it."""
 SAMPLE = re.compile(r"\bSample (\d+)/")
-FILE_COLLECTIONS = ("images", "fonts", "sounds", "movieclips", "volumes", "cache_files")
 
 
 def describe() -> dict[str, Any]:
@@ -67,6 +68,8 @@ class OpenScene:
             filepath=str(root / request["blend"]), load_ui=False, use_scripts=request["use_scripts"]
         )
         _remap_absolute_paths(root)
+        for entry in request["pixels"]:
+            _set_pixels(root, entry)
         scene = bpy.data.scenes.get(request["scene"])
         if scene is None:
             raise RuntimeError(f"the snapshot has no scene named {request['scene']!r}")
@@ -137,20 +140,47 @@ def _remap_absolute_paths(root: Path) -> None:
     import bpy
 
     def here(path: str) -> Path | None:
-        place = root / mirrored(path) if is_absolute(path) else None
+        place = root / mirrored(path) if is_absolute(path) and not _is_below(path, root) else None
         # A path with a token, `<UDIM>` say, names no file itself, but its folder is there.
         return place if place is not None and place.parent.is_dir() else None
 
-    for library in list(bpy.data.libraries):
-        place = here(library.filepath)
-        if place:
-            library.filepath = str(place)
-            library.reload()
-    for collection in FILE_COLLECTIONS:
-        for block in getattr(bpy.data, collection):
-            place = here(block.filepath) if block.filepath else None
+    seen: set[str] = set()
+    # A library that is reloaded brings the libraries that it links, with paths of their own.
+    while fresh := [library for library in bpy.data.libraries if library.filepath not in seen]:
+        for library in fresh:
+            seen.add(library.filepath)
+            place = here(library.filepath)
             if place:
-                block.filepath = str(place)
+                library.filepath = str(place)
+                seen.add(library.filepath)
+                library.reload()
+                break  # The list is another one now.
+    for found in file_paths():
+        place = here(found.text)
+        if place:
+            setattr(found.owner, found.name, str(place))
+
+
+def _set_pixels(root: Path, entry: dict[str, Any]) -> None:
+    """Give an image the pixels that only the user's Blender had in memory."""
+    import bpy
+
+    image = bpy.data.images[entry["image"]]
+    if tuple(image.size) != (entry["width"], entry["height"]):
+        image.scale(entry["width"], entry["height"])
+    data = (root / entry["file"]).read_bytes()
+    if entry["is_float"]:
+        values = array("f")
+        values.frombytes(data)
+    else:
+        fractions = [value / 255 for value in range(256)]
+        values = array("f", map(fractions.__getitem__, data))
+    image.pixels.foreach_set(values)
+    image.update()
+
+
+def _is_below(path: str, root: Path) -> bool:
+    return root in Path(path).parents
 
 
 def _has_layers_with_own_samples(scene: Any) -> bool:

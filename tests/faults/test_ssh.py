@@ -349,7 +349,18 @@ def test_killed_main_process_leaves_nothing_on_a_node(
 class Proxy:
     """A port that passes everything on to a machine, but not as it should."""
 
-    def __init__(self, target: tuple[str, int], *, piece: int = 65536, cut_after: int = 0, flip_at: int = 0):
+    def __init__(
+        self,
+        target: tuple[str, int],
+        *,
+        piece: int = 65536,
+        cut_after: int = 0,
+        flip_at: int = 0,
+        cut_up_after: int = 0,
+    ):
+        self._cut_up_after = cut_up_after
+        self.passed_up = 0
+        """Bytes that reached the machine, over all connections."""
         self._target, self._piece, self._cut_after, self._flip_at = target, piece, cut_after, flip_at
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -366,8 +377,24 @@ class Proxy:
             # Only the first connection is spoiled; what the client does next is the point.
             is_bad = self.connections == 1
             server = socket.create_connection(self._target)
-            for source, sink, spoils in ((client, server, False), (server, client, is_bad)):
-                threading.Thread(target=self._pump, args=(source, sink, spoils), daemon=True).start()
+            cut_up = self._cut_up_after if is_bad else 0
+            threading.Thread(target=self._pump_up, args=(client, server, cut_up), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, is_bad), daemon=True).start()
+
+    def _pump_up(self, source: socket.socket, sink: socket.socket, cut_after: int) -> None:
+        """To the machine; the wire is cut after so many bytes, if not 0."""
+        passed = 0
+        with contextlib.suppress(OSError):
+            while data := source.recv(self._piece):
+                passed += len(data)
+                if cut_after and passed > cut_after:
+                    break
+                sink.sendall(data)
+                self.passed_up += len(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
 
     def _pump(self, source: socket.socket, sink: socket.socket, spoils: bool) -> None:
         passed = 0

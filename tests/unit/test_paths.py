@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.assets import scene_files, snapshot_path
+from engine.assets import Wanted, scene_files, snapshot_path
 from engine.worker.files import WorkerFolder
 from engine.worker.paths import is_absolute, is_safe, mirrored
 
@@ -42,18 +42,30 @@ def test_every_absolute_path_has_a_place_inside(text: str) -> None:
     assert ".." not in parts
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", "/etc/passwd", "../x", "a/../../x", "a//b", "C:/x", "a\\..\\x", ".", "a/.", "x\0y", "\\\\s\\x"],
-)
+UNSAFE = ["", "/etc/passwd", "../x", "a/../../x", "a//b", "C:/x", "a\\..\\x", ".", "a/.", "x\0y", "\\\\s\\x"]
+NOT_ON_WINDOWS = ["a/CON", "con.png", "a/aux .txt", "COM1", "lpt9.exr", "a./b", "a /b", "a:b", "a?", "x\x1fy"]
+
+
+@pytest.mark.parametrize("name", UNSAFE)
 def test_unsafe_names_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert not is_safe(name, on_windows=True)
     folder = WorkerFolder()
     with pytest.raises(ValueError, match="unsafe"):
-        folder.put(name, b"x", offset=0, size=1)
+        folder.link(name, __file__)
     folder.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NOT_ON_WINDOWS)
+def test_names_that_windows_takes_for_something_else(name: str) -> None:
+    assert is_safe(name, on_windows=False)
+    assert not is_safe(name, on_windows=True)
+
+
+@pytest.mark.parametrize("name", ["console.png", "a/com.png", "tex/auxiliary", "a b/ä.png", ".hidden"])
+def test_names_that_look_alike_are_good(name: str) -> None:
+    assert is_safe(name, on_windows=True)
 
 
 def test_a_link_does_not_lead_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,21 +75,20 @@ def test_a_link_does_not_lead_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folder = WorkerFolder()
     folder.link("door", str(tmp_path / "outside"))
     with pytest.raises(ValueError, match="leads out"):
-        folder.put("door/x", b"x", offset=0, size=1)
+        folder.place("door/x")
     folder.remove()
     assert list((tmp_path / "outside").iterdir()) == []
 
 
-def test_files_arrive_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_names_that_a_disk_takes_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No disk here does so; what it would look like is a file that nobody has put there."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     folder = WorkerFolder()
-    folder.put("a/b", b"123", offset=0, size=5)
-    folder.put("a/b", b"45", offset=3, size=5)
-    folder.put("empty", b"", offset=0, size=0)
-    assert (folder.root / "a/b").read_bytes() == b"12345"
-    assert (folder.root / "empty").read_bytes() == b""
-    with pytest.raises(ValueError, match="missing before byte 7"):
-        folder.put("c", b"x", offset=7, size=9)
+    folder.place("a/Tex.png").write_bytes(b"x")
+    folder.place("a/Tex.png").write_bytes(b"y")
+    (folder.root / "a/tex.png").hardlink_to(folder.root / "a/Tex.png")
+    with pytest.raises(ValueError, match="differs by case only"):
+        folder.place("a/tex.png")
     folder.remove()
 
 
@@ -98,9 +109,19 @@ def test_what_a_killed_worker_left_is_removed_by_the_next(
 def test_scene_files_are_sent_once_and_missing_ones_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"a")
     here, gone = str(tmp_path / "a.png"), str(tmp_path / "b.png")
-    files, missing = scene_files([here, gone, here, gone])
+    files, missing = scene_files(Wanted(path, path, "image 'A'") for path in (here, gone, here, gone))
     assert [file.source for file in files] == [here]
-    assert missing == (gone,)
+    assert missing == (Wanted(gone, gone, "image 'A'"),)
+
+
+def test_a_file_stands_where_the_name_in_the_blend_says(tmp_path: Path) -> None:
+    """A link before `..` leads elsewhere here; there are no links there."""
+    (tmp_path / "deep/er").mkdir(parents=True)
+    (tmp_path / "deep/a.png").write_bytes(b"a")
+    (tmp_path / "link").symlink_to(tmp_path / "deep/er")
+    named = f"{tmp_path}/link/../a.png"
+    ((file,), _) = scene_files([Wanted(named, named, "image")])
+    assert (file.source, file.path) == (named, mirrored(str(tmp_path / "a.png")))
 
 
 def test_a_scene_that_was_never_saved_has_a_place() -> None:

@@ -1,0 +1,87 @@
+"""The receiving end of the sync: files arrive in the cache, and from there they are linked into the tree.
+
+offer    names of files by content          -> lacking: those that are not in the cache
+recipe   one of them, chunk by chunk         -> missing: the chunks that are not here at all
+chunks   some of these                       -> stored, with the last of them
+tree     which file stands where
+shared   files that this node has by itself  -> unshared: those it has not
+links    the same on the user's computer, where every file is at hand
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .cache import Cache, folder_for
+from .files import WorkerFolder
+from .recipe import LARGEST_CHUNK_BYTES, is_digest
+
+REQUESTS = ("cache", "offer", "recipe", "chunks", "tree", "shared", "links")
+
+
+class Receiver:
+    """Answers the requests that bring a job's files to this node."""
+
+    def __init__(self, folder: WorkerFolder, send: Callable[[dict[str, Any]], None]) -> None:
+        self._folder = folder
+        self._send = send
+        self._cache: Cache | None = None
+
+    def handle(self, header: dict[str, Any], payload: bytes) -> None:
+        """Carry out one of REQUESTS. Raises ValueError and OSError with words for a person."""
+        kind = header["type"]
+        if kind == "cache":
+            self._cache = Cache(folder_for(header["folder"]), header["limit"])
+        elif kind == "links":
+            for name, source in json.loads(payload):
+                self._folder.link(name, source)
+        elif kind == "shared":
+            self._send({"type": "unshared", "paths": self._link_shared(json.loads(payload))})
+        elif self._cache is None:
+            raise ValueError("files without a cache to put them in")
+        elif kind == "offer":
+            self._send({"type": "lacking", "digests": self._cache.lacking(json.loads(payload))})
+        elif kind == "tree":
+            for name, digest in json.loads(payload):
+                if not is_digest(digest):
+                    raise ValueError(f"{name!r} is no file that was offered")
+                self._cache.link(digest, self._folder.place(name))
+        elif not is_digest(header["digest"]):
+            raise ValueError("a name that is no digest")
+        elif kind == "recipe":
+            runs = self._cache.begin(header["digest"], payload)
+            self._send({"type": "missing", "digest": header["digest"], "runs": runs})
+        elif self._cache.put(header["digest"], header["first"], _unpacked(header, payload)):
+            self._send({"type": "stored", "digest": header["digest"]})
+
+    def _link_shared(self, entries: list[tuple[str, str, int]]) -> list[str]:
+        """Link files of a storage that both sides see; those that are not there, or are not the same."""
+        unshared = []
+        for name, there, size in entries:
+            try:
+                is_same = Path(there).stat().st_size == size
+            except (OSError, ValueError):
+                is_same = False
+            if is_same:
+                self._folder.link(name, there)
+            else:
+                unshared.append(name)
+        return unshared
+
+    def close(self) -> None:
+        if self._cache is not None:
+            self._cache.close()
+
+
+def _unpacked(header: dict[str, Any], payload: bytes) -> bytes:
+    if not header["packed"]:
+        return payload
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(payload, LARGEST_CHUNK_BYTES)
+    if not unpacker.eof:
+        raise ValueError("packed chunks that are larger than they may be")
+    return data

@@ -1,0 +1,230 @@
+"""How fast a scene's files reach two nodes, against `ssh host 'cat > f'` and OpenSSH's sftp, side by side.
+
+    python -m tests.bench.upload [MIB]
+
+Textures of noise, which nothing compresses, go to two real sshd, on loopback and through a proxy that
+takes 10 and 50 ms each way. Ours is the whole of it: reading, hashing, asking, sending, checking and storing
+there. Then the second render, and an edit of one object in a .blend of 500 MiB.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.job import Node, SceneFile
+from engine.known_hosts import KnownHosts
+from engine.node import open_worker
+from engine.recipes import RecipeBook
+from engine.ssh import Access
+from engine.upload import Upload
+
+from .. import support
+from ..sshd import Sshd
+
+MIB = 1 << 20
+FILE_MIB = 16
+ROUND_TRIPS_MS = (0, 20, 100)
+BLEND = """
+import bpy, sys, random
+import numpy as np
+rng = np.random.default_rng(1)
+for number in range(40):
+    side = 400
+    count = side * side
+    mesh = bpy.data.meshes.new(f"mesh {number}")
+    mesh.vertices.add(count)
+    mesh.vertices.foreach_set("co", rng.random(count * 3, dtype=np.float32))
+    index = np.arange(count).reshape(side, side)
+    quads = np.stack([index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]], -1).reshape(-1)
+    mesh.loops.add(len(quads))
+    mesh.loops.foreach_set("vertex_index", quads)
+    mesh.polygons.add(len(quads) // 4)
+    mesh.polygons.foreach_set("loop_start", np.arange(0, len(quads), 4))
+    mesh.uv_layers.new()
+    mesh.update(calc_edges=True)
+    bpy.context.scene.collection.objects.link(bpy.data.objects.new(f"object {number}", mesh))
+one, two, three = sys.argv[-3:]
+def save(path):
+    bpy.ops.wm.save_as_mainfile(filepath=path, copy=True, compress=False)
+save(one)
+bpy.data.objects["object 7"].location.x += 1
+save(two)
+bpy.ops.wm.open_mainfile(filepath=two)
+bpy.data.objects["object 8"].location.x += 1
+save(three)
+"""
+
+
+def main() -> None:
+    size = int(sys.argv[1]) if len(sys.argv) > 1 else 1024
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        machines = [
+            stack.enter_context(
+                Sshd(folder / node, environment=environment(), options="Subsystem sftp internal-sftp\n")
+            )
+            for node in ("one", "two")
+        ]
+        for round_trip in ROUND_TRIPS_MS:
+            # What a long line takes long for is the same with less.
+            files = textures(folder, size if round_trip == 0 else size // 2 if round_trip < 50 else size // 8)
+            compare(machines, files, folder, round_trip)
+        edit(machines[0], folder)
+
+
+def environment() -> dict[str, str]:
+    return {"BPY_PYTHON": os.environ["BPY_PYTHON"]} if "BPY_PYTHON" in os.environ else {}
+
+
+def textures(folder: Path, mib: int) -> list[Path]:
+    shutil.rmtree(folder / "tex", ignore_errors=True)
+    (folder / "tex").mkdir()
+    files = []
+    for number in range(max(1, mib // FILE_MIB)):
+        files.append(folder / "tex" / f"{number:03}.bin")
+        files[-1].write_bytes(random.Random(number).randbytes(FILE_MIB * MIB))
+    return files
+
+
+@contextmanager
+def lines(machines: list[Sshd], round_trip_ms: int) -> Iterator[list[int]]:
+    """The ports by which the machines are reached."""
+    proxies = []
+    try:
+        ports = []
+        for sshd in machines:
+            if round_trip_ms == 0:
+                ports.append(sshd.port)
+                continue
+            command = [sys.executable, "-m", "tests.bench.delay", str(sshd.port), str(round_trip_ms / 2)]
+            proxy = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=support.REPOSITORY)
+            proxies.append(proxy)
+            assert proxy.stdout is not None
+            ports.append(int(proxy.stdout.readline()))
+        yield ports
+    finally:
+        for proxy in proxies:
+            proxy.kill()
+            proxy.wait()
+
+
+def compare(machines: list[Sshd], files: list[Path], folder: Path, round_trip_ms: int) -> None:
+    total = 2 * sum(path.stat().st_size for path in files) / MIB
+    print(f"round trip {round_trip_ms} ms, {total / 2:.0f} MiB to each of two nodes")
+    with lines(machines, round_trip_ms) as ports:
+        for name, command in (("ssh 'cat > f'", by_cat), ("sftp", by_sftp)):
+            for sshd in machines:
+                shutil.rmtree(sshd.folder / "received", ignore_errors=True)
+                (sshd.folder / "received").mkdir()
+            seconds = side_by_side(command, machines, ports, files)
+            print(f"  {name:14} {total / seconds:6.0f} MiB/s  ({seconds:.1f} s)", flush=True)
+        for sshd in machines:
+            shutil.rmtree(sshd.folder / "received", ignore_errors=True)
+            shutil.rmtree(sshd.folder / "cache", ignore_errors=True)
+        nodes = [
+            sshd.node(f"node {port}", blender=str(support.BLENDER), port=port, threads=1)
+            for sshd, port in zip(machines, ports, strict=True)
+        ]
+        own = folder / "known_hosts"
+        own.write_text(
+            "".join(f"[127.0.0.1]:{p} {s.public_host_key}\n" for s, p in zip(machines, ports, strict=True))
+        )
+        for name in ("ours", "second render"):
+            sent, seconds = ours(nodes, Access(KnownHosts([], own)), files, folder)
+            rate = f"{sent / MIB / seconds:6.0f} MiB/s" if name == "ours" else f"{sent / 1024:6.1f} KiB sent"
+            print(f"  {name:14} {rate}  ({seconds:.1f} s)", flush=True)
+
+
+def side_by_side(
+    command: Callable[[Sshd, int, list[Path]], None],
+    machines: list[Sshd],
+    ports: list[int],
+    files: list[Path],
+) -> float:
+    start = time.perf_counter()
+    threads = [
+        threading.Thread(target=command, args=(sshd, port, files))
+        for sshd, port in zip(machines, ports, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - start
+
+
+def options(sshd: Sshd) -> list[str]:
+    settings = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
+    return ["-i", str(sshd.user_key), *(word for setting in settings for word in ("-o", setting))]
+
+
+def by_cat(sshd: Sshd, port: int, files: list[Path]) -> None:
+    """One stream, which no file system and no round trip interrupts: the most that ssh can do."""
+    target = shlex.quote(str(sshd.folder / "received/all"))
+    reading = subprocess.Popen(["cat", *map(str, files)], stdout=subprocess.PIPE)
+    subprocess.run(
+        ["ssh", *options(sshd), "-p", str(port), "127.0.0.1", f"cat > {target}"],
+        stdin=reading.stdout,
+        check=True,
+    )
+    reading.wait()
+
+
+def by_sftp(sshd: Sshd, port: int, files: list[Path]) -> None:
+    batch = "".join(f'put "{path}" "{sshd.folder}/received/{path.name}"\n' for path in files)
+    subprocess.run(
+        ["sftp", "-q", *options(sshd), "-P", str(port), "-b", "-", "127.0.0.1"],
+        input=batch.encode(),
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def ours(nodes: list[Node], access: Access, files: list[Path], folder: Path) -> tuple[int, float]:
+    """Bytes sent to all nodes, and the seconds until the last had all, from when Blender runs on all."""
+    needed = [SceneFile(str(path), f"tex/{path.name}") for path in files]
+    book = RecipeBook(folder / "recipes")
+    ready = threading.Barrier(len(nodes))
+
+    def one(node: Node) -> tuple[int, float]:
+        inbox: queue.Queue[Any] = queue.Queue()
+        with ExitStack() as cleanup:
+            link, _ = open_worker(node, inbox, access=access, local_blender=[], version=None, cleanup=cleanup)
+            upload = Upload(node, link, inbox, needed, book, lambda _: None)
+            ready.wait()
+            start = time.perf_counter()
+            assert upload.run()
+            return upload.amount.wire, time.perf_counter() - start
+
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        results = list(pool.map(one, nodes))
+    return sum(sent for sent, _ in results), max(seconds for _, seconds in results)
+
+
+def edit(sshd: Sshd, folder: Path) -> None:
+    """What goes over the wire for a .blend that is a little different."""
+    saved = [folder / f"{name}.blend" for name in ("first", "edited", "reopened")]
+    support.run_python(BLEND, *map(str, saved))
+    node = sshd.node("node", blender=str(support.BLENDER), threads=1)
+    print(f"a .blend of {saved[0].stat().st_size / MIB:.0f} MiB")
+    for name, path in zip(("first", "one object moved", "opened anew, another moved"), saved, strict=True):
+        sent, seconds = ours([node], sshd.access(), [path], folder)
+        print(f"  {name:26} {sent / MIB:8.2f} MiB sent  ({seconds:.1f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

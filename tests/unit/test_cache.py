@@ -1,0 +1,292 @@
+"""The node's cache: sent once, never believed unread, safe for two, within its limit, inside its folder."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.recipes import Recipe, recipe_of
+from engine.worker import cache as module
+from engine.worker.cache import Cache, folder_for
+
+MIB = 1 << 20
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+class File:
+    """A file to send, with its recipe."""
+
+    def __init__(self, folder: Path, data: bytes, name: str = "file.png") -> None:
+        self.data = data
+        path = folder / name
+        path.write_bytes(data)
+        self.recipe: Recipe = recipe_of(path)
+        self.digest = self.recipe.digest
+
+    def chunk(self, index: int) -> bytes:
+        start = sum(size for size, _ in self.recipe.chunks[:index])
+        return self.data[start : start + self.recipe.chunks[index][0]]
+
+    def send(self, cache: Cache, most: int | None = None) -> list[int]:
+        """Send up to `most` of the chunks that are missing there; their numbers."""
+        sent = []
+        for first, count in cache.begin(self.digest, self.recipe.packed):
+            for index in range(first, first + count):
+                if most is not None and len(sent) == most:
+                    return sent
+                cache.put(self.digest, index, self.chunk(index))
+                sent.append(index)
+        return sent
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("size", [0, 1, MIB, 3 * MIB + 5])
+def test_a_file_is_sent_once(tmp_path: Path, folder: Path, size: int) -> None:
+    file = File(tmp_path, noise(size))
+    cache = Cache(folder, 1 << 30)
+    assert cache.lacking([file.digest]) == [file.digest]
+    assert len(file.send(cache)) == len(file.recipe.chunks)
+    assert cache.lacking([file.digest]) == []
+    assert cache.path(file.digest).read_bytes() == file.data
+    cache.close()
+    again = Cache(folder, 1 << 30)
+    assert again.lacking([file.digest]) == []
+    again.link(file.digest, tmp_path / "tree.png")
+    assert (tmp_path / "tree.png").read_bytes() == file.data
+    again.close()
+    assert list((folder / "leases").iterdir()) == []
+
+
+def test_an_interrupted_upload_goes_on(tmp_path: Path, folder: Path) -> None:
+    file = File(tmp_path, noise(5 * MIB))
+    first = Cache(folder, 1 << 30)
+    assert file.send(first, most=3) == [0, 1, 2]
+    first.close()
+    assert file.send(Cache(folder, 1 << 30)) == [3, 4]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "flip half sent"])
+def test_a_damaged_file_costs_a_chunk(tmp_path: Path, folder: Path, damage: str) -> None:
+    file = File(tmp_path, noise(3 * MIB))
+    cache = Cache(folder, 1 << 30)
+    file.send(cache, most=2 if "half" in damage else None)
+    path = folder / "partial" / file.digest if "half" in damage else cache.path(file.digest)
+    cache.close()
+    before = path.stat()
+    path.chmod(0o600)
+    with path.open("r+b") as handle:
+        if "flip" in damage:
+            handle.seek(MIB + 17)
+            byte = handle.read(1)[0]
+            handle.seek(MIB + 17)
+            handle.write(bytes([byte ^ 4]))
+        else:
+            handle.truncate(MIB + 17 if damage == "cut" else 4 * MIB)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    cache = Cache(folder, 1 << 30)
+    assert cache.lacking([file.digest]) == [file.digest]
+    expected = {"flip": [1], "cut": [1, 2], "grow": [0, 1, 2], "flip half sent": [1, 2]}
+    assert file.send(cache) == expected[damage]
+    assert cache.lacking([file.digest]) == []
+    assert cache.path(file.digest).read_bytes() == file.data
+
+
+def test_what_is_not_the_chunk_is_refused(tmp_path: Path, folder: Path) -> None:
+    file, other = File(tmp_path, noise(2 * MIB)), File(tmp_path, noise(MIB, 2))
+    cache = Cache(folder, 1 << 30)
+    with pytest.raises(ValueError, match="another file"):
+        cache.begin(file.digest, other.recipe.packed)
+    with pytest.raises(ValueError, match="was not begun"):
+        cache.put(other.digest, 0, other.data)
+    cache.begin(file.digest, file.recipe.packed)
+    for first, data, words in (
+        (0, file.chunk(1), "not what its recipe says"),
+        (0, file.chunk(0)[:-1], "not what its recipe says"),
+        (2, file.chunk(0), "more chunks"),
+        (-1, file.chunk(1), "more chunks"),
+        (1, file.chunk(1) + b"x", "more chunks"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            cache.put(file.digest, first, data)
+    assert not cache.path(file.digest).exists()
+
+
+def test_only_changed_chunks_of_a_blend_are_sent(tmp_path: Path, folder: Path) -> None:
+    data = noise(8 * MIB)
+    cache = Cache(folder, 1 << 30)
+    File(tmp_path, data, "a.blend").send(cache)
+    edited = File(tmp_path, data[: 3 * MIB] + b"moved" + data[3 * MIB :], "a.blend")
+    sent = edited.send(cache)
+    assert 1 <= len(sent) <= 4
+    assert cache.path(edited.digest).read_bytes() == edited.data
+
+
+def test_a_damaged_old_file_does_not_spoil_a_new_one(tmp_path: Path, folder: Path) -> None:
+    data = noise(8 * MIB)
+    cache = Cache(folder, 1 << 30)
+    old = File(tmp_path, data, "a.blend")
+    old.send(cache)
+    path = cache.path(old.digest)
+    path.chmod(0o600)
+    path.write_bytes(bytes(len(data)))
+    edited = File(tmp_path, data + b"more", "a.blend")
+    assert len(edited.send(cache)) == len(edited.recipe.chunks)
+    assert cache.path(edited.digest).read_bytes() == edited.data
+
+
+def test_what_was_unused_longest_makes_room(tmp_path: Path, folder: Path) -> None:
+    files = [File(tmp_path, noise(MIB, seed)) for seed in range(4)]
+    cache = Cache(folder, 3 * MIB)
+    for number, file in enumerate(files[:3]):
+        file.send(cache)
+        os.utime(cache.path(file.digest), (number, number))
+    assert cache.lacking([files[0].digest]) == []  # used now
+    files[3].send(cache)
+    cache.close()
+    found = {path.name for path in folder.glob("objects/*/*")}
+    assert found == {files[0].digest, files[2].digest, files[3].digest}
+
+
+def test_what_a_living_worker_uses_stays(tmp_path: Path, folder: Path) -> None:
+    files = [File(tmp_path, noise(MIB, seed)) for seed in range(3)]
+    user, other = Cache(folder, MIB), Cache(folder, MIB)
+    user.lacking([files[0].digest])
+    files[0].send(user)
+    files[1].send(other)
+    assert user.path(files[0].digest).exists()
+    user.close()
+    files[2].send(other)
+    assert not user.path(files[0].digest).exists()
+
+
+def test_a_full_disk_is_said_before_anything_is_sent(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk of a test cannot be filled without harm to others; its size is what is asked here."""
+    file = File(tmp_path, noise(MIB))
+    cache = Cache(folder, 1 << 40)
+    monkeypatch.setattr(module, "SPARE_BYTES", 1 << 60)
+    with pytest.raises(OSError, match=r"MiB left, and 1 MiB are to be sent"):
+        file.send(cache)
+
+
+SENDER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.unit.test_cache import Cache, File
+cache = Cache(Path(sys.argv[2]), 1 << 30)
+file = File(Path(sys.argv[3]), Path(sys.argv[4]).read_bytes())
+cache.lacking([file.digest])
+print(len(file.send(cache)), flush=True)
+assert cache.lacking([file.digest]) == []
+"""
+
+
+def test_two_workers_at_once(tmp_path: Path, folder: Path) -> None:
+    data = tmp_path / "data"
+    data.write_bytes(noise(24 * MIB))
+    repository = Path(__file__).resolve().parents[2]
+    senders = []
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+        arguments = [str(repository), str(folder), str(tmp_path / name), str(data)]
+        senders.append(
+            subprocess.Popen([sys.executable, "-c", SENDER, *arguments], stdout=subprocess.PIPE, text=True)
+        )
+    sent = [int(sender.communicate(timeout=60)[0]) for sender in senders]
+    assert [sender.returncode for sender in senders] == [0, 0, 0]
+    assert sum(sent) == 24, "the others wait for what the first receives"
+    (found,) = folder.glob("objects/*/*")
+    assert found.read_bytes() == data.read_bytes()
+    assert list((folder / "partial").iterdir()) == []
+
+
+def test_a_worker_that_hangs_is_not_waited_for(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OTHERS_PAUSE_S", 1.0)
+    file = File(tmp_path, noise(3 * MIB))
+    hanging, other = Cache(folder, 1 << 30), Cache(folder, 1 << 30)
+    file.send(hanging, most=1)
+    start = time.monotonic()
+    assert file.send(other) == [1, 2]
+    assert 0.9 < time.monotonic() - start < 10
+    # Should it wake up after all, it finds its work done.
+    assert hanging.put(file.digest, 1, file.chunk(1)) is False
+    assert hanging.put(file.digest, 2, file.chunk(2)) is True
+    assert hanging.path(file.digest).read_bytes() == file.data
+
+
+def test_cleaning_and_using_exclude_each_other(tmp_path: Path, folder: Path) -> None:
+    cache = Cache(folder, 1 << 30)
+    with cache._held():
+        thread = threading.Thread(target=Cache(folder, 1 << 30).lacking, args=(["0" * 64],))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_links_in_the_cache_lead_nowhere(tmp_path: Path, folder: Path) -> None:
+    """Somebody put links to a precious file where an object, and a half-sent file, would be."""
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    file = File(tmp_path, noise(2 * MIB))
+    cache = Cache(folder, 1 << 30)
+    cache.path(file.digest).parent.mkdir()
+    cache.path(file.digest).symlink_to(precious)
+    (folder / "partial" / file.digest).symlink_to(precious)
+    assert cache.lacking([file.digest]) == [file.digest]
+    file.send(cache)
+    assert cache.path(file.digest).read_bytes() == file.data
+    assert not cache.path(file.digest).is_symlink()
+    assert precious.read_bytes() == b"precious"
+
+
+def test_a_folder_of_the_cache_that_is_a_link_is_refused(tmp_path: Path, folder: Path) -> None:
+    Cache(folder, 1).close()
+    (folder / "partial").rmdir()
+    (folder / "partial").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="is a link"):
+        Cache(folder, 1)
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "/etc/passwd", "0" * 63, "0" * 65, "A" * 64, "", 7, None])
+def test_only_digests_name_objects(folder: Path, name: object) -> None:
+    with pytest.raises(ValueError, match="no digest"):
+        Cache(folder, 1).lacking([name])  # type: ignore[list-item] # whatever comes over the wire
+
+
+@pytest.mark.parametrize("named", ["/", "~", "/home", "~/..", "cache", "./x"])
+def test_a_home_or_a_root_is_no_cache(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    with pytest.raises(ValueError, match="cache folder"):
+        folder_for(named)
+
+
+def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert folder_for("") == tmp_path / ".cache/distributed-cycles/files"
+    assert folder_for("~/disk/cache") == tmp_path / "disk/cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "else"))
+    assert folder_for("") == tmp_path / "else/distributed-cycles/files"
+    # A home that cannot be written, as service users have it.
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    assert folder_for("").parent == Path(module.tempfile.gettempdir())
