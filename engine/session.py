@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from . import denoise, exr, framebuffer, heatmap, merge, node
 from . import scheduler as plan
 from .job import (
+    AnswersNeeded,
     EngineError,
     HostKeyUnknown,
     Job,
@@ -46,7 +47,7 @@ from .store import JobStore
 from .tiling import tiles_of
 
 if TYPE_CHECKING:
-    from .ssh import Access
+    from .access import Access
 
 TICK_S = 0.5
 STOP_S = 8.0
@@ -227,7 +228,9 @@ class RenderSession:
                     replace(self._status[name], state=state, detail=error.message, tile=None, error=error)
                 )
                 self._store.note("left", node=name, reason=str(error))
-                is_asking = self._can_ask and isinstance(error, HostKeyUnknown | PassphraseNeeded)
+                is_asking = self._can_ask and isinstance(
+                    error, HostKeyUnknown | PassphraseNeeded | AnswersNeeded
+                )
                 left = plan.NodeLeft(name, error.message, is_final and not is_asking)
                 return self._do(self._scheduler.handle(left, now))
             case node.Spoiled(name, tile, attempt, reason):

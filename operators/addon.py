@@ -10,7 +10,7 @@ import bpy
 from ..engine.job import EngineError, Node
 
 if TYPE_CHECKING:
-    from ..engine.ssh import Access
+    from ..engine.access import Access
 
 PACKAGE = (__package__ or "").rpartition(".")[0]
 """The name under which Blender knows the extension."""

@@ -15,7 +15,7 @@ from . import addon
 from .nodes import listed_nodes
 
 if TYPE_CHECKING:
-    from ..engine.ssh import Access
+    from ..engine.access import Access
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,8 +111,8 @@ def access(options: argparse.Namespace, nodes: list[Node]) -> Access | None:
     usual = addon.access_for(nodes)
     if usual is None or options.known_hosts is None:
         return usual
+    from ..engine.access import Access
     from ..engine.known_hosts import KnownHosts
-    from ..engine.ssh import Access
 
     return Access(KnownHosts((), options.known_hosts.expanduser().absolute()), usual.passphrases)
 

@@ -20,7 +20,7 @@ from ..engine.store import JobStore
 from . import addon
 
 if TYPE_CHECKING:
-    from ..engine.ssh import Access
+    from ..engine.access import Access
 
 TICK_BUDGET_S = 0.015
 """Main-thread time that messages may take per tick; the rest of them waits for the next one."""

@@ -10,9 +10,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from engine.access import Access, connection_to
 from engine.job import Node
 from engine.known_hosts import KnownHosts
-from engine.ssh import Access, SshConnection
 
 
 def keygen(path: Path, *options: str, passphrase: str = "") -> Path:
@@ -31,7 +31,7 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 def log_in(node: Node, access: Access) -> None:
     """Connect, run a command, and close; raises what connect() raises."""
-    connection = SshConnection(node, access)
+    connection = connection_to(node, access)
     try:
         connection.connect()
         assert connection.run("echo hello; echo there >&2; exit 3", 10) == (3, "hello\n", "there\n")

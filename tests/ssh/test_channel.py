@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.access import Access
 from engine.job import ConnectError, Node, NodeError
-from engine.ssh import Access, SshChannel, SshConnection
+from engine.ssh import SshChannel, SshConnection
 
 from ..sshd import Namespace, Sshd
 

@@ -167,7 +167,7 @@ def test_a_passphrase_for_a_key_that_has_none_does_no_harm(sshd: Sshd) -> None:
 def test_an_agent_that_hangs(
     sshd: Sshd, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.ssh_login.AGENT_S", 1.0)
+    monkeypatch.setattr("engine.ssh_keys.AGENT_S", 1.0)
     agent.freeze()
     start = time.monotonic()
     with pytest.raises(ConnectError, match="SSH agent on this computer did not answer"):
