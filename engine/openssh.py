@@ -63,25 +63,19 @@ class OpenSshConnection:
             status, _, said = self._run(self._command("config", "exit 0"), LOGIN_S)
             if status == FAILED_STATUS:
                 raise self._failure(target, said)
-        except OSError as error:
-            self.close()
-            raise ConnectError(f"ssh could not be started ({error}).", node=self.node.name) from None
         except NodeError as error:
             error.node = self.node.name
             self.close()
             raise
+        except OSError as error:
+            self.close()
+            raise ConnectError(f"ssh could not be prepared ({error}).", node=self.node.name) from None
 
     def open(self, command: str) -> SshProcess:
-        try:
-            return self._start(self._command("config", command))
-        except OSError as error:
-            raise ConnectError(f"ssh could not be started ({error}).", node=self.node.name) from None
+        return self._start(self._command("config", command))
 
     def run(self, command: str, timeout: float) -> tuple[int, str, str]:
-        try:
-            status, output, said = self._run(self._command("config", command), timeout)
-        except OSError as error:
-            raise ConnectError(f"ssh could not be started ({error}).", node=self.node.name) from None
+        status, output, said = self._run(self._command("config", command), timeout)
         if status == FAILED_STATUS:
             raise ConnectError(f"The connection broke ({_last_line(said)}).", node=self.node.name)
         return status, output, said
@@ -133,7 +127,10 @@ class OpenSshConnection:
         return [*words, "--", node.host, command]
 
     def _start(self, command: Sequence[str]) -> SshProcess:
-        channel = SshProcess(command)
+        try:
+            channel = SshProcess(command)
+        except OSError as error:
+            raise ConnectError(f"ssh could not be started ({error}).", node=self.node.name) from None
         self._channels.append(channel)
         if self._is_closed:
             channel.close()

@@ -109,7 +109,7 @@ class SshConnection:
         if self._proxy is not None:
             self._proxy.close()
         for transport in reversed(transports):
-            threading.Thread(target=transport.close, name="dc-ssh-close", daemon=True).start()
+            threading.Thread(target=_close, args=(transport,), name="dc-ssh-close", daemon=True).start()
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
@@ -167,7 +167,7 @@ class SshConnection:
             )
         except (OSError, EOFError, IndexError, paramiko.SSHException) as error:
             raise ConnectError(
-                f"{via.host} does not bring us on to {target.host} port {target.port} ({error}).",
+                f"{via.host} does not bring us on to {target.host} port {target.port} ({getattr(error, 'text', error)}).",
                 f"Does {via.host} reach it, and does its sshd allow TCP forwarding?",
             ) from None
 
@@ -257,6 +257,12 @@ class SshChannel:
         """Close the whole connection: it serves this one command, and a channel's own close can
         wait for a peer that is gone."""
         self._connection.close()
+
+
+def _close(transport: Transport) -> None:
+    # What carried it may be gone already.
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        transport.close()
 
 
 def _wanted(records: KnownHosts, target: Target) -> tuple[str, ...]:

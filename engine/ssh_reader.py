@@ -32,6 +32,9 @@ def look_up(alias: str, port: int, user: str, config: Path | None) -> Answers:
         found = paramiko.SSHConfig.from_text("\n".join(lines)).lookup(alias)
     except (paramiko.SSHException, ValueError) as error:
         raise NodeError(f"The SSH configuration cannot be read ({error}).", "Mend ~/.ssh/config.") from None
+    ways = [name for name in found if name in ("proxyjump", "proxycommand")]
+    for later in ways[1:]:  # Of the two, the one that is named first counts.
+        del found[later]
     values = {name: value if isinstance(value, list) else [value] for name, value in found.items()}
     return {name: [word for word in words if word is not None] for name, words in values.items()}
 

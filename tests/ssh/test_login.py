@@ -2,63 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.job import ConnectError, LoginRefused, PassphraseNeeded
 
-from ..sshd import Sshd, keygen, log_in
-
-
-class Agent:
-    """A real ssh-agent. What it asks, `answer` answers: a shell script, for SSH_ASKPASS."""
-
-    def __init__(self, folder: Path, answer: str) -> None:
-        script = folder / "askpass"
-        script.write_text(f"#!/bin/sh\n{answer}\n")
-        script.chmod(0o755)
-        self.socket = folder / "agent"
-        self._environment = {**os.environ, "SSH_ASKPASS": str(script), "SSH_ASKPASS_REQUIRE": "force"}
-        self._process = subprocess.Popen(
-            ["ssh-agent", "-D", "-a", str(self.socket)],
-            env=self._environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 10
-        while not self.socket.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def add(self, *keys: Path, options: tuple[str, ...] = ()) -> None:
-        environment = {**self._environment, "SSH_AUTH_SOCK": str(self.socket)}
-        subprocess.run(["ssh-add", "-q", *options, *map(str, keys)], env=environment, check=True)
-
-    def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-@pytest.fixture
-def answer() -> str:
-    return "exit 1"
-
-
-@pytest.fixture
-def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> Iterator[Agent]:
-    agent = Agent(tmp_path, answer)
-    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent.socket))
-    yield agent
-    agent.stop()
+from ..sshd import Agent, Sshd, keygen, log_in
 
 
 def test_key_file(sshd: Sshd) -> None:
