@@ -6,7 +6,6 @@ until, critical options, extensions, a reserved field, the authority's key, its 
 
 from __future__ import annotations
 
-import fnmatch
 import time
 
 import paramiko
@@ -27,7 +26,7 @@ def authority_of(key: paramiko.PKey, host: str) -> bytes | None:
         return None
     try:
         return _authority(blob.key_blob, host.lower())
-    except (paramiko.SSHException, ValueError):  # It is not what it should be.
+    except (paramiko.SSHException, paramiko.pkey.UnknownKeyType, ValueError):  # It is not what it should be.
         return None
 
 
@@ -51,8 +50,7 @@ def _authority(blob: bytes, host: str) -> bytes | None:
     # None of a host's critical options has a meaning, so one that is there is not understood.
     is_valid = is_for_hosts and not critical and since <= time.time() < until
     # Without names it is for all hosts.
-    is_ours = not names or any(fnmatch.fnmatchcase(host, name.replace("[", "[[]")) for name in names)
-    if not is_valid or not is_ours or message.get_remainder():
+    if not is_valid or (names and host not in names) or blob[len(signed) :] != _string(signature):
         return None
     kind = paramiko.Message(authority).get_text()
     # An authority's key is a plain one, and its signature nothing by SHA-1.
@@ -60,6 +58,10 @@ def _authority(blob: bytes, host: str) -> bytes | None:
         return None
     signer = paramiko.PKey.from_type_string(kind, authority)
     return authority if signer.verify_ssh_sig(signed, paramiko.Message(signature)) else None
+
+
+def _string(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
 
 
 def _strings(data: bytes) -> list[str]:

@@ -10,12 +10,15 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from .job import ConnectError, LoginRefused, PassphraseNeeded
 from .ssh_config import Target
 
 AGENT_S = 10.0
 _CERTIFICATE = "-cert-v01@openssh.com"
+_UNUSABLE = (paramiko.SSHException, paramiko.pkey.UnknownKeyType, UnsupportedAlgorithm, ValueError)
+"""What paramiko and its library say to a file that is no key, or one of a kind they do not know."""
 
 
 def public(key: paramiko.PKey) -> bytes:
@@ -205,11 +208,12 @@ def _load(path: Path, passphrases: dict[str, str]) -> paramiko.PKey | Passphrase
         ) from None
     except (paramiko.PasswordRequiredException, TypeError):
         words = f"The key file {path} is locked."
-    except (paramiko.SSHException, ValueError) as error:
+    except _UNUSABLE as error:
         if passphrase is None or not _is_locked(path):
             raise LoginRefused(
                 f"The key file {path} is not a private key that can be used ({error}).",
-                "Check the node's key file; it is the one without .pub.",
+                "Check the node's key file; it is the one without .pub."
+                " For security keys (FIDO) let the node use the ssh program.",
             ) from None
         words = f"The passphrase for {path} is wrong."
     return PassphraseNeeded(
@@ -227,6 +231,6 @@ def _is_locked(path: Path) -> bool:
         paramiko.PKey.from_path(path)
     except (paramiko.PasswordRequiredException, TypeError):
         return True
-    except (OSError, ValueError, paramiko.SSHException):
+    except (OSError, *_UNUSABLE):
         return False
     return False

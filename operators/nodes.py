@@ -3,7 +3,6 @@
 No `from __future__ import annotations` here: Blender reads the annotations themselves.
 """
 
-import getpass
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..engine.nodelist import named_apart
 from . import addon, running
 
 TEST_PERIOD_S = 0.1
-COPIED = ("enabled", "host", "port", "user", "key_file", "blender", "threads")
+COPIED = ("enabled", "host", "port", "user", "key_file", "blender", "threads", "backend")
 
 
 def ensure_this_computer() -> None:
@@ -53,6 +52,7 @@ def _node(entry: Any, name: str) -> Node:
         blender=entry.blender.strip(),
         threads=entry.threads,
         enabled=entry.enabled,
+        backend=entry.backend,
     )
 
 
@@ -92,7 +92,8 @@ class _ListOperator:
         return preferences.nodes[preferences.active_node]
 
 
-def _changed(active: int) -> set[str]:
+def changed(active: int) -> set[str]:
+    """Make `active` the active entry of a list that is another one now."""
     preferences = addon.preferences()
     preferences.active_node = active
     # Python's changes to a list do not tell Blender that there is something to save.
@@ -109,7 +110,7 @@ class DISTRIBUTED_CYCLES_OT_node_add(_ListOperator, bpy.types.Operator):
     def execute(self, _context: bpy.types.Context) -> set[str]:
         entries = addon.preferences().nodes
         entries.add()
-        return _changed(len(entries) - 1)
+        return changed(len(entries) - 1)
 
 
 class DISTRIBUTED_CYCLES_OT_node_remove(_ListOperator, bpy.types.Operator):
@@ -129,7 +130,7 @@ class DISTRIBUTED_CYCLES_OT_node_remove(_ListOperator, bpy.types.Operator):
         preferences = addon.preferences()
         index = preferences.active_node
         preferences.nodes.remove(index)
-        return _changed(min(index, len(preferences.nodes) - 1))
+        return changed(min(index, len(preferences.nodes) - 1))
 
 
 class DISTRIBUTED_CYCLES_OT_node_duplicate(_ListOperator, bpy.types.Operator):
@@ -157,7 +158,7 @@ class DISTRIBUTED_CYCLES_OT_node_duplicate(_ListOperator, bpy.types.Operator):
             number += 1
         copy.name = f"{node_title(original)} ({number})"
         preferences.nodes.move(len(preferences.nodes) - 1, index + 1)
-        return _changed(index + 1)
+        return changed(index + 1)
 
 
 class DISTRIBUTED_CYCLES_OT_node_move(_ListOperator, bpy.types.Operator):
@@ -175,7 +176,7 @@ class DISTRIBUTED_CYCLES_OT_node_move(_ListOperator, bpy.types.Operator):
         if not 0 <= target < len(preferences.nodes):
             return {"CANCELLED"}
         preferences.nodes.move(index, target)
-        return _changed(target)
+        return changed(target)
 
 
 @dataclass
@@ -277,9 +278,7 @@ class DISTRIBUTED_CYCLES_OT_node_test(bpy.types.Operator):
             return False
         line = self._line()
         line.is_running, line.is_good, line.question = True, False, "NONE"
-        line.text = (
-            f"Connecting to {node.address} as {node.user or getpass.getuser()}..." if node.host else ""
-        )
+        line.text = f"Connecting to {node.address}..." if node.host else ""
         return True
 
     def _line(self) -> Any:

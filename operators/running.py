@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from ..engine.job import THIS_COMPUTER, EngineError, HostKeyUnknown, Job, Node, PassphraseNeeded
+from ..engine.job import (
+    THIS_COMPUTER,
+    AnswersNeeded,
+    EngineError,
+    HostKeyUnknown,
+    Job,
+    Node,
+    PassphraseNeeded,
+)
 from ..engine.messages import Message, NodeChanged, NodeStatus, PhaseChanged, Progress, SessionDone, TileEnded
 from ..engine.session import RenderSession
 from ..engine.store import JobStore
@@ -190,6 +198,8 @@ def ask(name: str, error: EngineError | None) -> str:
         kind = "TRUST"
     elif isinstance(error, PassphraseNeeded):
         kind = "PASSPHRASE"
+    elif isinstance(error, AnswersNeeded):
+        kind = "ANSWERS"
     if kind == "NONE" or error is None:
         questions.pop(name, None)
     else:

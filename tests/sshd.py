@@ -70,7 +70,8 @@ def log_in(node: Node, access: Access) -> None:
     connection = connection_to(node, access)
     try:
         connection.connect()
-        assert connection.run("echo hello; echo there >&2; exit 3", 10) == (3, "hello\n", "there\n")
+        found = connection.run("echo hello; echo there >&2; exit 3", 10)
+        assert found == (3, "hello\n", "there\n")
     finally:
         connection.close()
 
