@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from .job import ConnectError, Node
+from .job import Node, NodeError
 from .known_hosts import KnownHosts
 from .ssh_config import Target, usual_known_hosts
 from .transport import Channel
@@ -56,7 +56,7 @@ def connection_to(node: Node, access: Access) -> Connection:
     try:
         from .ssh import SshConnection
     except ImportError as error:
-        raise ConnectError(
+        raise NodeError(
             f"SSH is not available in this Blender ({error}).",
             "Install the extension's zip for this platform and this version of Blender,"
             " or let the node use the ssh program.",

@@ -16,7 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from . import denoise, exr, framebuffer, heatmap, merge, node
@@ -54,6 +54,13 @@ STOP_S = 8.0
 """Bound on the wait for all nodes' threads at the end."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Declined:
+    """Nobody will answer what the node asks."""
+
+    node: str
+
+
 class RenderSession:
     """Renders one job on many nodes. See the module's docstring for what it promises."""
 
@@ -85,7 +92,7 @@ class RenderSession:
         self._resumed = store.finished()
         self._samples = {index: entry["samples"] for index, entry in self._resumed.items()}
         self._scheduler = plan.Scheduler(self._tiles, done=self._resumed)
-        self._inbox: queue.Queue[node.NodeEvent | Node | str] = queue.Queue()
+        self._inbox: queue.Queue[node.NodeEvent | _Declined | Node | str] = queue.Queue()
         self._messages: queue.Queue[Message] = queue.Queue()
         self._cancelled = threading.Event()
         self._started = 0.0
@@ -131,6 +138,10 @@ class RenderSession:
         """Try a failed node again: its host is trusted now, its passphrase is known."""
         if name in self._lives:
             self.add_node(self._lives[name].node)
+
+    def decline(self, name: str) -> None:
+        """Nobody answers what a node asks: it is not waited for any longer."""
+        self._inbox.put(_Declined(name))
 
     def _run(self) -> None:
         self._started = time.monotonic()
@@ -208,7 +219,7 @@ class RenderSession:
         self._do(self._scheduler.handle(plan.NodeExpected(listed.name), time.monotonic()))
         life.start()
 
-    def _take(self, event: node.NodeEvent | Node | str) -> plan.Finish | None:
+    def _take(self, event: node.NodeEvent | _Declined | Node | str) -> plan.Finish | None:
         """Turn what a node said into the scheduler's event, and carry out its commands."""
         now = time.monotonic()
         match event:
@@ -218,6 +229,10 @@ class RenderSession:
                 status = self._status[name]
                 self._set_status(
                     replace(status, state=state, detail=detail, info=info or status.info, error=None)
+                )
+            case _Declined(name):
+                return self._do(
+                    self._scheduler.handle(plan.NodeLeft(name, "not answered", is_final=True), now)
                 )
             case node.Joined(name):
                 self._set_status(replace(self._status[name], state="idle", detail=""))
