@@ -42,6 +42,12 @@ class Transport(paramiko.Transport):  # type: ignore[misc] # paramiko has no typ
         wanted = [name for name in self.wanted_host_keys if name in usual]
         return (*wanted, *(name for name in usual if name not in wanted))
 
+    def run(self) -> None:
+        # At its end it closes what it runs over, which for a tunnel through another host speaks to that
+        # host; where it is gone, its thread would end with a traceback.
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            super().run()
+
     def _parse_disconnect(self, m: paramiko.Message) -> None:
         m.get_int()
         self.reason = m.get_text()

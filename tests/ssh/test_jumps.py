@@ -128,3 +128,24 @@ def test_a_proxy_command(hops: list[Sshd], tmp_path: Path) -> None:
         with pytest.raises(ConnectError, match=r"ProxyCommand for node brings us to no SSH server"):
             log_in(Node("node", "node", **key), access(hops, tmp_path, 0, config=text))  # type: ignore[arg-type]
         assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("dying", [0, 1, 2])
+def test_a_host_on_the_way_that_dies(
+    tmp_path: Path, agent: Agent, capfd: pytest.CaptureFixture[str], dying: int
+) -> None:
+    with chain(tmp_path / "chain", 3) as hops:
+        agent.add(*(sshd.user_key for sshd in hops))
+        connection = connection_to(Node("node", "node"), access(hops, tmp_path, 0, 1, 2))
+        connection.connect()
+        channel = connection.open("cat")
+        channel.write(b"x")
+        assert channel.read(1) == b"x"
+        hops[dying].stop()
+        assert channel.read(1) == b""
+        with pytest.raises(ConnectError):
+            channel.write(bytes(1 << 20))
+        assert channel.exit_status(1) is None
+        channel.close()
+        time.sleep(0.5)
+    assert "".join(capfd.readouterr()) == "", "no tracebacks from paramiko's threads"
