@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from pathlib import Path
 
@@ -68,6 +69,32 @@ def test_unusable_key_file(sshd: Sshd, tmp_path: Path, content: str | None, word
         (tmp_path / "key").write_text(content)
     with pytest.raises(LoginRefused, match=words):
         log_in(sshd.node(key_file=str(tmp_path / "key")), sshd.access())
+
+
+def security_key(path: Path) -> None:
+    """A private key file as ssh-keygen -t ed25519-sk writes it, for a security key that nobody has."""
+
+    def string(data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + data
+
+    kind = string(b"sk-ssh-ed25519@openssh.com")
+    public = kind + string(bytes(32)) + string(b"ssh:")
+    private = bytes(8) + public + b"\1" + string(bytes(64)) + string(b"") + string(b"me")
+    private += bytes(range(1, 9))[: -len(private) % 8]
+    head = b"openssh-key-v1\0" + string(b"none") * 2 + string(b"") + (1).to_bytes(4, "big")
+    text = base64.encodebytes(head + string(public) + string(private)).decode()
+    path.write_text(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{text}-----END OPENSSH PRIVATE KEY-----\n")
+    path.chmod(0o600)
+    path.with_suffix(".pub").write_text(f"{kind[4:].decode()} {base64.b64encode(public).decode()} me\n")
+
+
+def test_a_key_of_a_kind_that_we_cannot_use_says_who_can(sshd: Sshd, tmp_path: Path) -> None:
+    security_key(tmp_path / "sk")
+    with pytest.raises(LoginRefused, match=r"not a private key that can be used.*use the ssh program"):
+        log_in(sshd.node(key_file=str(tmp_path / "sk")), sshd.access())
+    # Where it is only one of those that the configuration names, the others are offered.
+    config = f"IdentityFile {tmp_path}/sk\nIdentityFile {sshd.user_key}\n"
+    log_in(sshd.node(key_file=""), sshd.access(config=config))
 
 
 def test_too_many_keys_in_the_agent(sshd: Sshd, tmp_path: Path, agent: Agent) -> None:
