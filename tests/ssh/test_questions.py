@@ -108,6 +108,7 @@ def test_keyboard_interactive(tmp_path: Path) -> None:
         assert question.prompts == (Prompt("Password:", is_shown=False),)
         give(access, question, "wrong")
         assert "did not accept" in asked(node, access).message
+        assert not access.answers, "a wrong one is not tried again"
         give(access, question, SECRET)
         log_in(node, access)
 
