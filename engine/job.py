@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 THIS_COMPUTER = "This Computer"
+BACKENDS = ("paramiko", "openssh")
+"""A library that the extension carries, and the `ssh` program of this computer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,13 @@ class Node:
 
     name: str
     host: str = ""
-    port: int = 22
+    """Name or address, or a Host of the SSH configuration."""
+    port: int = 0
+    """0: the SSH configuration's, which is 22 where it says nothing."""
     user: str = ""
-    """Empty: the name of the user who runs Blender here."""
+    """Empty: the SSH configuration's, or else the name of the user who runs Blender here."""
     key_file: str = ""
-    """Private key to offer first; empty: the agent's and the usual ones in ~/.ssh."""
+    """Private key to offer first; empty: those of the SSH configuration and of the agent."""
     blender: str = ""
     """Path of Blender on the node; empty: look for it."""
     threads: int = 0
@@ -101,6 +105,8 @@ class Node:
     """Where the node keeps files that were sent; empty: the usual place of its system."""
     cache_gib: int = 64
     """Size beyond which what was unused longest is removed there."""
+    backend: str = "paramiko"
+    """Who speaks SSH: one of BACKENDS."""
 
     @property
     def is_local(self) -> bool:
@@ -113,7 +119,7 @@ class Node:
             return ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         user = f"{self.user}@" if self.user else ""
-        port = f":{self.port}" if self.port != 22 else ""
+        port = f":{self.port}" if self.port else ""
         return f"{user}{host}{port}"
 
 
@@ -319,6 +325,27 @@ class PassphraseNeeded(LoginRefused):
     def __init__(self, message: str, hint: str, node: str, *, key_file: str) -> None:
         super().__init__(message, hint, node)
         self.key_file = key_file
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One thing that an SSH server asks, in its own words."""
+
+    text: str
+    is_shown: bool
+    """Whether the answer may be seen while it is typed."""
+
+
+class AnswersNeeded(LoginRefused):
+    """The server asks for a password, a code or the like, and has no answer or a wrong one."""
+
+    def __init__(
+        self, message: str, hint: str, node: str, *, login: str, prompts: tuple[Prompt, ...]
+    ) -> None:
+        super().__init__(message, hint, node)
+        self.login = login
+        """`user@host:port` of who asks: the node itself, or a host on the way to it."""
+        self.prompts = prompts
 
 
 class BlenderNotFound(NodeError, FileNotFoundError):

@@ -54,15 +54,22 @@ class KnownHosts:
 
     def __init__(self, files: Sequence[Path], own: Path) -> None:
         """`own` is the file that `add` writes; it is read as well."""
-        self._files = (*files, own)
+        self.files = tuple(files)
         self.own = own
 
-    def check(self, host: str, port: int, key_type: str, key_base64: str) -> Verdict:
-        """Judge the key that `host` shows on `port`."""
+    def check(
+        self, host: str, port: int, key_type: str, key_base64: str, authority: bytes | None = None
+    ) -> Verdict:
+        """Judge the key that `host` shows on `port`.
+
+        `authority`: the key that signed a certificate for it, which has been found to be valid.
+        """
         key = base64.b64decode(key_base64)
         lines = list(self._lines_for(host, port))
-        if any(line.marker == "@revoked" and line.key == key for line in lines):
+        if any(line.marker == "@revoked" and line.key in (key, authority) for line in lines):
             return Verdict.REVOKED
+        if any(line.marker == "@cert-authority" and line.key == authority for line in lines):
+            return Verdict.KNOWN
         plain = [line for line in lines if not line.marker]
         if any(line.key == key for line in plain):
             return Verdict.KNOWN
@@ -71,7 +78,7 @@ class KnownHosts:
         # Like ssh: a record of the host without its port vouches for a key or revokes it, but
         # another key there accuses none.
         if port != 22:
-            portless = self.check(host, 22, key_type, key_base64)
+            portless = self.check(host, 22, key_type, key_base64, authority)
             if portless is not Verdict.CHANGED:
                 return portless
         return Verdict.UNKNOWN
@@ -80,6 +87,11 @@ class KnownHosts:
         """Types of the keys on record, to ask the host for one of those."""
         lines = [*self._lines_for(host, port), *self._lines_for(host, 22)]
         return list(dict.fromkeys(line.key_type for line in lines if not line.marker))
+
+    def has_authority(self, host: str, port: int) -> bool:
+        """Whether some authority's certificate would do for the host."""
+        lines = [*self._lines_for(host, port), *self._lines_for(host, 22)]
+        return any(line.marker == "@cert-authority" for line in lines)
 
     def add(self, host: str, port: int, key: str) -> None:
         """Trust `key` (type, space, base64) for `host` from now on. Raise OSError."""
@@ -93,7 +105,7 @@ class KnownHosts:
     def _lines_for(self, host: str, port: int) -> Iterator[_Line]:
         # OpenSSH looks for [host]:port where the port is not 22.
         name = _name(host, port)
-        for path in self._files:
+        for path in (*self.files, self.own):
             for line in _read(path):
                 if line.names(name):
                     yield line

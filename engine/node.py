@@ -46,7 +46,7 @@ from .upload import Upload
 from .worker.protocol import HEARTBEAT_S
 
 if TYPE_CHECKING:
-    from .ssh import Access
+    from .access import Access, Connection
 
 CONNECT_TRIES = 3
 LONGEST_PAUSE_S = 30.0
@@ -157,10 +157,10 @@ def _start_remote(
     cleanup: ExitStack,
 ) -> tuple[WorkerLink, NodeInfo]:
     """Try the Blender that was named, or each that is found, until one suits."""
-    from .ssh import SshConnection
+    from .access import connection_to
 
-    def connect() -> SshConnection:
-        made = SshConnection(node, access)
+    def connect() -> Connection:
+        made = connection_to(node, access)
         cleanup.callback(made.close)
         made.connect()
         return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import tomllib
 from collections import Counter
@@ -10,22 +11,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .job import THIS_COMPUTER, Node, NodeListError
+from .job import BACKENDS, THIS_COMPUTER, Node, NodeListError
 from .mapping import parse_mappings
 
 _ADDRESS = re.compile(
     r"^(?:(?P<user>[^@\s]+)@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^@:\s\[\]]+)(?::(?P<port>\d+))?$"
 )
-_FIELDS = {field.name: type(field.default) for field in dataclasses.fields(Node) if field.name != "name"}
+_USUAL = {field.name: field.default for field in dataclasses.fields(Node) if field.name != "name"}
+_FIELDS = {name: type(value) for name, value in _USUAL.items()}
 
 
 def parse_address(text: str) -> Node:
     """A node from `[USER@]HOST[:PORT]`; an IPv6 address stands in brackets. Raise NodeListError."""
     match = _ADDRESS.match(text.strip())
-    port = int(match["port"] or 22) if match else 0
-    if not match or not 0 < port < 65536:
+    port = int(match["port"]) if match and match["port"] else None
+    if not match or not (port is None or 0 < port < 65536):
         raise NodeListError(f"{text!r} is not a node address.", "Write it as [USER@]HOST[:PORT].")
-    return Node(name=text.strip(), host=match["host"].strip("[]"), port=port, user=match["user"] or "")
+    return Node(name=text.strip(), host=match["host"].strip("[]"), port=port or 0, user=match["user"] or "")
 
 
 def read_nodes(path: Path) -> list[Node]:
@@ -47,6 +49,24 @@ def read_nodes(path: Path) -> list[Node]:
     return named_apart(_node(table, f"{path}, node {number}") for number, table in enumerate(tables, 1))
 
 
+def write_nodes(nodes: Iterable[Node]) -> str:
+    """The nodes as the text of a TOML file that `read_nodes` reads; what is as usual is left out."""
+    tables = []
+    for node in nodes:
+        lines = ["[[node]]", f"name = {_toml(node.name)}"]
+        for name, usual in _USUAL.items():
+            value = getattr(node, name)
+            if value != usual:
+                lines.append(f"{name} = {_toml(value)}")
+        tables.append("\n".join(lines) + "\n")
+    return "\n".join(tables)
+
+
+def _toml(value: Any) -> str:
+    # JSON's strings, numbers and truth values are TOML's, but for one character that JSON leaves as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def _node(table: dict[str, Any], where: str) -> Node:
     for key, value in table.items():
         expected = str if key == "name" else _FIELDS.get(key)
@@ -57,8 +77,12 @@ def _node(table: dict[str, Any], where: str) -> Node:
         if type(value) is not expected:
             raise NodeListError(f"{where}: {key} must be {_NAMES[expected]}, not {value!r}.")
     node = Node(**{"name": table.get("host") or THIS_COMPUTER, **table})
-    if not 0 < node.port < 65536 or node.threads < 0:
-        raise NodeListError(f"{where}: port must be 1 to 65535, threads 0 or more.")
+    if not 0 <= node.port < 65536 or node.threads < 0:
+        raise NodeListError(
+            f"{where}: port must be 1 to 65535, or 0 for that of the SSH configuration; threads 0 or more."
+        )
+    if node.backend not in BACKENDS:
+        raise NodeListError(f"{where}: backend must be one of {', '.join(BACKENDS)}.")
     if node.cache_gib < 1:
         raise NodeListError(f"{where}: cache_gib must be 1 or more.")
     try:

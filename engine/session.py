@@ -17,13 +17,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import denoise, exr, framebuffer, heatmap, merge, node
 from . import scheduler as plan
 from .job import (
+    AnswersNeeded,
     EngineError,
     HostKeyUnknown,
     Job,
@@ -49,11 +50,18 @@ from .store import JobStore
 from .tiling import tiles_of
 
 if TYPE_CHECKING:
-    from .ssh import Access
+    from .access import Access
 
 TICK_S = 0.5
 STOP_S = 8.0
 """Bound on the wait for all nodes' threads at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Declined:
+    """Nobody will answer what the node asks."""
+
+    node: str
 
 
 class RenderSession:
@@ -90,7 +98,7 @@ class RenderSession:
         self._resumed = store.finished()
         self._samples = {index: entry["samples"] for index, entry in self._resumed.items()}
         self._scheduler = plan.Scheduler(self._tiles, done=self._resumed)
-        self._inbox: queue.Queue[node.NodeEvent | Node | str] = queue.Queue()
+        self._inbox: queue.Queue[node.NodeEvent | _Declined | Node | str] = queue.Queue()
         self._messages: queue.Queue[Message] = queue.Queue()
         self._cancelled = threading.Event()
         self._started = 0.0
@@ -138,6 +146,10 @@ class RenderSession:
         """Try a failed node again: its host is trusted now, its passphrase is known."""
         if name in self._lives:
             self.add_node(self._lives[name].node)
+
+    def decline(self, name: str) -> None:
+        """Nobody answers what a node asks: it is not waited for any longer."""
+        self._inbox.put(_Declined(name))
 
     def _run(self) -> None:
         self._started = time.monotonic()
@@ -216,7 +228,7 @@ class RenderSession:
         self._do(self._scheduler.handle(plan.NodeExpected(listed.name), time.monotonic()))
         life.start()
 
-    def _take(self, event: node.NodeEvent | Node | str) -> plan.Finish | None:
+    def _take(self, event: node.NodeEvent | _Declined | Node | str) -> plan.Finish | None:
         """Turn what a node said into the scheduler's event, and carry out its commands."""
         now = time.monotonic()
         match event:
@@ -227,6 +239,10 @@ class RenderSession:
                 self._set_status(
                     replace(status, state=state, detail=detail, info=info or status.info, error=None)
                 )
+            case _Declined(name):
+                return self._do(
+                    self._scheduler.handle(plan.NodeLeft(name, "not answered", is_final=True), now)
+                )
             case node.Joined(name):
                 self._set_status(replace(self._status[name], state="idle", detail=""))
                 return self._do(self._scheduler.handle(plan.NodeJoined(name), now))
@@ -236,7 +252,9 @@ class RenderSession:
                     replace(self._status[name], state=state, detail=error.message, tile=None, error=error)
                 )
                 self._store.note("left", node=name, reason=str(error))
-                is_asking = self._can_ask and isinstance(error, HostKeyUnknown | PassphraseNeeded)
+                is_asking = self._can_ask and isinstance(
+                    error, HostKeyUnknown | PassphraseNeeded | AnswersNeeded
+                )
                 left = plan.NodeLeft(name, error.message, is_final and not is_asking)
                 return self._do(self._scheduler.handle(left, now))
             case node.Spoiled(name, tile, attempt, reason):

@@ -1,27 +1,27 @@
-"""SSH to a node by paramiko: the connection and its channel. With ssh_login all that imports it.
+"""SSH to a node by paramiko: the connection and its channel.
 
 The order is fixed: resolve, connect, exchange keys, judge the host key, and only then log in;
-no proof of identity ever reaches a host that is not trusted.
+no proof of identity ever reaches a host that is not trusted. The same holds for each host on the way.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import paramiko
 
+from .access import Access
+from .host_certificate import SUFFIX, authority_of
 from .job import ConnectError, Node, NodeError
 from .known_hosts import KnownHosts
+from .ssh_config import Target, resolve
 from .ssh_login import Transport, log_in
-from .tcp import reach
+from .tcp import ProxyCommand, reach
 from .transport import STDERR_TAIL_BYTES
 from .trust import judge
 
@@ -36,35 +36,34 @@ RUN_BYTES = 1 << 20
 logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
 
 
-@dataclass
-class Access:
-    """What is needed to be let in. Passphrases are kept in memory only."""
-
-    known_hosts: KnownHosts
-    passphrases: dict[str, str] = field(default_factory=dict, repr=False)
-    """Key file -> passphrase."""
-
-
 class SshConnection:
-    """One connection to a node, made once; after `close` it stays closed."""
+    """One connection to a node, made once; after `close` it stays closed. See access.Connection."""
 
     def __init__(self, node: Node, access: Access) -> None:
         self.node = node
         self._access = access
-        self._transport: Transport | None = None
+        self._transports: list[Transport] = []
+        """One for each host on the way, the node's own at the end."""
         self._socket: socket.socket | None = None
+        self._proxy: ProxyCommand | None = None
         self._is_closed = False
 
     def connect(self) -> None:
-        """Connect and log in. Raises a NodeError that says what to do; bounded in time."""
+        """Connect and log in, through all hosts on the way."""
         try:
+            target = resolve(self.node, self._access.config)
+            hops = (*target.jumps, target)
             self._refuse_if_closed()
-            self._socket = reach(self.node.host, self.node.port, lambda: self._is_closed)
-            self._refuse_if_closed()
-            self._transport = self._shake_hands(self._socket)
-            self._refuse_if_closed()
-            self._judge_host_key(self._transport)
-            log_in(self._transport, self.node, self._access.passphrases)
+            self._socket = self._reach(hops[0])
+            stream: socket.socket | paramiko.Channel = self._socket
+            for number, hop in enumerate(hops):
+                if number:
+                    stream = self._tunnel(hops[number - 1], hop)
+                self._refuse_if_closed()
+                transport = self._shake_hands(stream, hop)
+                self._refuse_if_closed()
+                self._judge_host_key(transport, hop)
+                log_in(transport, hop, self._access)
         except NodeError as error:
             error.node = self.node.name
             self.close()
@@ -101,28 +100,30 @@ class SshConnection:
     def close(self) -> None:
         """Close at once, whether or not anybody is at the other end. From any thread."""
         self._is_closed = True
-        transport, self._transport = self._transport, None
+        transports, self._transports = self._transports, []
         # First the socket: closing the transport waits for a thread that may be writing to it.
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._socket.close()
-        if transport is not None:
-            threading.Thread(target=transport.close, name="dc-ssh-close", daemon=True).start()
+        if self._proxy is not None:
+            self._proxy.close()
+        for transport in reversed(transports):
+            threading.Thread(target=_close, args=(transport,), name="dc-ssh-close", daemon=True).start()
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
             raise ConnectError("The connection is closed.", node=self.node.name)
 
     def _is_broken(self) -> bool:
-        return self._transport is None or not self._transport.is_active()
+        return not self._transports or not self._transports[-1].is_active()
 
     def _session(self, command: str) -> paramiko.Channel:
-        transport = self._transport
-        if transport is None:
+        transports = self._transports
+        if not transports:
             raise ConnectError("The connection is closed.", node=self.node.name)
         try:
-            channel = transport.open_session(window_size=WINDOW_BYTES, timeout=HANDSHAKE_S)
+            channel = transports[-1].open_session(window_size=WINDOW_BYTES, timeout=HANDSHAKE_S)
             channel.exec_command(command)
             return channel
         except (OSError, EOFError, paramiko.SSHException) as error:
@@ -148,31 +149,61 @@ class SshConnection:
                 )
         raise TimeoutError
 
-    def _shake_hands(self, sock: socket.socket) -> Transport:
+    def _reach(self, target: Target) -> socket.socket:
+        if not target.proxy_command:
+            return reach(target.host, target.port, lambda: self._is_closed, target.timeout)
+        self._proxy = ProxyCommand(target.proxy_command)
+        return self._proxy.socket
+
+    def _tunnel(self, via: Target, target: Target) -> paramiko.Channel:
+        """Let the last host that was reached connect to the next one."""
         try:
-            transport = Transport(sock, default_window_size=WINDOW_BYTES)
+            return self._transports[-1].open_channel(
+                "direct-tcpip",
+                (target.host, target.port),
+                ("127.0.0.1", 0),
+                window_size=WINDOW_BYTES,
+                timeout=target.timeout + HANDSHAKE_S,
+            )
+        except (OSError, EOFError, IndexError, paramiko.SSHException) as error:
+            raise ConnectError(
+                f"{via.host} does not bring us on to {target.host} port {target.port} ({getattr(error, 'text', error)}).",
+                f"Does {via.host} reach it, and does its sshd allow TCP forwarding?",
+            ) from None
+
+    def _shake_hands(self, stream: socket.socket | paramiko.Channel, target: Target) -> Transport:
+        try:
+            transport = Transport(stream, default_window_size=WINDOW_BYTES)
+            self._transports.append(transport)
             transport.banner_timeout = HANDSHAKE_S
             transport.handshake_timeout = HANDSHAKE_S
             _prefer_fast_ciphers(transport)
-            _prefer(transport, self._access.known_hosts.key_types(self.node.host, self.node.port))
+            transport.wanted_host_keys = _wanted(self._access.records(target), target)
             transport.start_client(timeout=HANDSHAKE_S)
             # start_client returns all the same when its time is over.
             if not transport.initial_kex_done:
                 raise TimeoutError(f"no answer within {HANDSHAKE_S:.0f} s")
             return transport
         except (OSError, EOFError, paramiko.SSHException) as error:
+            if target.proxy_command:
+                raise ConnectError(
+                    f"The ProxyCommand for {target.alias} brings us to no SSH server"
+                    f" ({str(error) or 'it ended'}): {target.proxy_command}",
+                    "Run it by hand to see why; its place is ~/.ssh/config.",
+                ) from None
             raise ConnectError(
-                f"What answers on port {self.node.port} does not speak SSH as it should"
+                f"What answers on port {target.port} of {target.host} does not speak SSH as it should"
                 f" ({str(error) or 'it closed the connection'}).",
                 "Is this the port of an SSH server? It also hangs up when too many log in at once.",
             ) from None
 
-    def _judge_host_key(self, transport: Transport) -> None:
+    def _judge_host_key(self, transport: Transport, target: Target) -> None:
         try:
             key = transport.get_remote_server_key()
         except paramiko.SSHException as error:
             raise ConnectError(f"The connection broke before the login ({error}).") from None
-        judge(self.node, self._access.known_hosts, key.get_name(), key.get_base64())
+        authority = authority_of(key, target.record[0])
+        judge(target, self._access.records(target), key.get_name(), key.get_base64(), authority)
 
 
 class SshChannel:
@@ -236,21 +267,16 @@ def _prefer_fast_ciphers(transport: Transport) -> None:
     options.ciphers = [*fast, *(name for name in options.ciphers if name not in fast)]
 
 
-def _prefer(transport: Transport, types: list[str]) -> None:
-    """Ask for a host key of a type that is on record, so that it can be compared."""
-    if not types:
-        return
-    algorithms = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
-    wanted = [name for kind in types for name in algorithms.get(kind, (kind,))]
-    options = transport.get_security_options()
-    known = [name for name in wanted if name in options.key_types]
-    options.key_types = [*known, *(name for name in options.key_types if name not in known)]
+def _close(transport: Transport) -> None:
+    # What carried it may be gone already.
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        transport.close()
 
 
-def usual_known_hosts() -> list[Path]:
-    """The files in which this user's ssh looks."""
-    personal = Path("~/.ssh").expanduser()
-    system = Path("/etc/ssh")
-    if os.name == "nt":
-        system = Path(os.environ.get("PROGRAMDATA", "C:/ProgramData"), "ssh")
-    return [personal / "known_hosts", personal / "known_hosts2", system / "ssh_known_hosts"]
+def _wanted(records: KnownHosts, target: Target) -> tuple[str, ...]:
+    """Algorithms of a host key that can be compared with what is on record, a certificate first."""
+    names = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
+    plain = [name for kind in records.key_types(*target.record) for name in names.get(kind, (kind,))]
+    if not records.has_authority(*target.record):
+        return tuple(plain)
+    return (*(f"{name}{SUFFIX}" for name in Transport.host_key_names), *plain)

@@ -1,20 +1,22 @@
-"""A TCP connection to a host: every address it has is tried, and a peer that vanishes is noticed."""
+"""A connection to a host: every address it has is tried, and a peer that vanishes is noticed; or a ProxyCommand."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
+import subprocess
 from collections.abc import Callable
 
-from .job import ConnectError, HostNotFound
+from .job import ConnectError, HostNotFound, NodeError
 
-CONNECT_S = 10.0
-"""Per address."""
 DEAD_PEER_S = 12
 
 
-def reach(host: str, port: int, is_given_up: Callable[[], bool]) -> socket.socket:
-    """Connect to the first address of `host` that answers; `is_given_up` is asked between them.
+def reach(host: str, port: int, is_given_up: Callable[[], bool], timeout: float) -> socket.socket:
+    """Connect to the first address of `host` that answers within `timeout` seconds; `is_given_up`
+    is asked between them.
 
     Raise HostNotFound or ConnectError.
     """
@@ -34,7 +36,7 @@ def reach(host: str, port: int, is_given_up: Callable[[], bool]) -> socket.socke
             last = error
             continue
         try:
-            sock.settimeout(CONNECT_S)
+            sock.settimeout(timeout)
             sock.connect(address)
             _notice_dead_peers(sock)
             return sock
@@ -48,7 +50,7 @@ def reach(host: str, port: int, is_given_up: Callable[[], bool]) -> socket.socke
         )
     if isinstance(last, TimeoutError):
         raise ConnectError(
-            f"{host} did not answer on port {port} within {CONNECT_S:.0f} s.",
+            f"{host} did not answer on port {port} within {timeout:.0f} s.",
             "Is it switched on, and does a firewall let SSH through?",
         )
     raise ConnectError(f"{host} port {port} cannot be reached ({last}).", "Check the network.")
@@ -68,3 +70,34 @@ def _notice_dead_peers(sock: socket.socket) -> None:
         if hasattr(socket, name):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+class ProxyCommand:
+    """A command that brings bytes to a host and back, and the socket that leads to its stdin and stdout."""
+
+    def __init__(self, command: str) -> None:
+        """Start it. Raise NodeError where that cannot be done."""
+        if os.name == "nt":
+            raise NodeError(
+                "A ProxyCommand needs the ssh program on Windows.", "Set the node's back end to it."
+            )
+        self.socket, theirs = socket.socketpair()
+        try:
+            with theirs:
+                # As ssh does it: without a shell that stays in between.
+                self._process = subprocess.Popen(
+                    ["/bin/sh", "-c", f"exec {command}"],
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            self.socket.close()
+            raise NodeError(f"The ProxyCommand could not be started ({error}).") from None
+
+    def close(self) -> None:
+        self.socket.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()

@@ -47,30 +47,22 @@ class Channel(Protocol):
         times; bounded by a few seconds."""
 
 
-class LocalChannel:
-    """A command on this computer, at lower priority, so that the desktop stays smooth."""
+class ProcessChannel:
+    """A program on this computer. `gone` names it in the error of a write after its end."""
 
-    def __init__(self, command: Sequence[str]) -> None:
-        """Start `command`. Raise BlenderNotFound where there is no such program."""
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                # Ctrl-C in the terminal is for us alone.
-                start_new_session=os.name != "nt",
-                creationflags=_windows_flags(),
-            )
-        except OSError as error:
-            raise BlenderNotFound(
-                f"Blender could not be started: {error}.", "Check the path of Blender."
-            ) from None
-        if os.name != "nt":
-            # It may have ended already, which the reader will notice and report.
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, self._process.pid, BELOW_NORMAL_NICE)
+    def __init__(self, command: Sequence[str], flags: int, gone: str) -> None:
+        """Start `command`. Raise OSError where there is no such program."""
+        self._gone = gone
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            # Ctrl-C in the terminal is for us alone.
+            start_new_session=os.name != "nt",
+            creationflags=flags,
+        )
         self._stderr = bytearray()
         self._drain = threading.Thread(target=self._drain_stderr, name="dc-stderr", daemon=True)
         self._drain.start()
@@ -96,7 +88,7 @@ class LocalChannel:
                 written = self._process.stdin.write(view)
                 view = view[written or 0 :]
         except (OSError, ValueError) as error:
-            raise ConnectError(f"the worker on this computer ended ({error}).") from None
+            raise ConnectError(f"{self._gone} ended ({error}).") from None
 
     def stderr_tail(self) -> str:
         # The last words come just before the end of the stream.
@@ -127,6 +119,24 @@ class LocalChannel:
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def _windows_flags() -> int:
-    names = ("BELOW_NORMAL_PRIORITY_CLASS", "CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW")
+class LocalChannel(ProcessChannel):
+    """A command on this computer, at lower priority, so that the desktop stays smooth."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Start `command`. Raise BlenderNotFound where there is no such program."""
+        flags = windows_flags("BELOW_NORMAL_PRIORITY_CLASS", "CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW")
+        try:
+            super().__init__(command, flags, "the worker on this computer")
+        except OSError as error:
+            raise BlenderNotFound(
+                f"Blender could not be started: {error}.", "Check the path of Blender."
+            ) from None
+        if os.name != "nt":
+            # It may have ended already, which the reader will notice and report.
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, BELOW_NORMAL_NICE)
+
+
+def windows_flags(*names: str) -> int:
+    """Flags for a new process, 0 elsewhere than on Windows."""
     return sum(getattr(subprocess, name, 0) for name in names)

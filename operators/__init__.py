@@ -3,7 +3,7 @@
 import bpy
 
 from ..engine.transport import survive_broken_pipes
-from . import addon, cli, handlers, keymap, nodes, questions, render, running
+from . import addon, cli, handlers, keymap, node_files, nodes, questions, render, running
 
 CLASSES = (
     nodes.DISTRIBUTED_CYCLES_OT_node_add,
@@ -17,6 +17,10 @@ CLASSES = (
     render.DISTRIBUTED_CYCLES_OT_resume,
     render.DISTRIBUTED_CYCLES_OT_cancel,
     questions.DISTRIBUTED_CYCLES_OT_missing_files,
+    node_files.DISTRIBUTED_CYCLES_OT_nodes_from_ssh_config,
+    node_files.DISTRIBUTED_CYCLES_OT_nodes_import,
+    node_files.DISTRIBUTED_CYCLES_OT_nodes_export,
+    questions.DISTRIBUTED_CYCLES_OT_answer_login,
 )
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import bpy
 
-from ..engine.job import EngineError, Node
-
-if TYPE_CHECKING:
-    from ..engine.ssh import Access
+from ..engine.access import Access, usual_access
+from ..engine.job import Node
 
 PACKAGE = (__package__ or "").rpartition(".")[0]
 """The name under which Blender knows the extension."""
@@ -42,29 +40,17 @@ def local_blender() -> tuple[str, ...]:
 
 
 def access() -> Access:
-    """Known hosts and passphrases of this Blender, the same object until it ends.
-
-    Raises EngineError where the extension was installed without its wheels.
-    """
+    """Known hosts and secrets of this Blender, the same object until it ends."""
     if _Secrets.access is None:
-        # paramiko takes a moment to import, and a render on this computer never needs it.
-        try:
-            from ..engine.known_hosts import KnownHosts
-            from ..engine.ssh import Access, usual_known_hosts
-        except ImportError as error:
-            raise EngineError(
-                f"SSH is not available in this Blender ({error}).",
-                "Install the extension's zip for this platform and this version of Blender.",
-            ) from None
-        _Secrets.access = Access(KnownHosts(usual_known_hosts(), user_folder() / "known_hosts"))
+        _Secrets.access = usual_access(user_folder() / "known_hosts")
     return _Secrets.access
 
 
 def access_for(nodes: list[Node]) -> Access | None:
-    """What the given nodes need; None where none of them is behind SSH. Raises EngineError."""
+    """What the given nodes need; None where none of them is behind SSH."""
     return None if all(node.is_local for node in nodes) else access()
 
 
 def forget_secrets() -> None:
-    """Drop the passphrases that were entered."""
+    """Drop the passphrases and passwords that were entered."""
     _Secrets.access = None

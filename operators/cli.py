@@ -13,11 +13,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bpy
 
@@ -25,8 +25,12 @@ from ..engine.heatmap import grey_path
 from ..engine.job import EngineError, HostKeyUnknown, JobError, NodeInfo
 from ..engine.messages import NodeChanged, PhaseChanged, Progress, SessionDone, TileEnded
 from ..engine.node import check_node
-from . import addon, cli_nodes, result, running, snapshot, start
+from ..engine.nodelist import read_nodes
+from . import addon, cli_nodes, node_files, result, running, snapshot, start
 from .nodes import describe
+
+if TYPE_CHECKING:
+    from ..engine.access import Access
 
 COMMAND = "distributed_cycles"
 DONE, FAILED, WRONG_USAGE, CANCELLED = 0, 1, 2, 130
@@ -107,14 +111,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     cli_nodes.add_arguments(render)
     nodes = commands.add_parser("nodes", help="look after the nodes")
-    test = nodes.add_subparsers(required=True, metavar="COMMAND").add_parser(
+    kinds = nodes.add_subparsers(required=True, metavar="COMMAND")
+    test = kinds.add_parser(
         "test",
         help="check the nodes without a render",
         description="Connect to each node, start Blender there.",
     )
     test.set_defaults(run=_test_nodes)
     cli_nodes.add_arguments(test)
-    for command in (render, test):
+    export = kinds.add_parser("export", help="write the node list of the preferences as TOML")
+    export.set_defaults(run=_export_nodes)
+    export.add_argument("file", type=Path, metavar="FILE.toml")
+    import_ = kinds.add_parser("import", help="add nodes to the list in the preferences, which are saved")
+    import_.set_defaults(run=_import_nodes)
+    import_.add_argument("file", type=Path, nargs="?", metavar="FILE.toml")
+    import_.add_argument(
+        "--from-ssh-config", action="store_true", help="the hosts of your SSH configuration, not enabled yet"
+    )
+    for command in (render, test, export, import_):
         command.add_argument("--json", action="store_true", help="print one JSON object at the end")
     return parser
 
@@ -211,7 +225,7 @@ def _begin(options: argparse.Namespace) -> running.Running:
     scene = bpy.context.scene
     nodes = cli_nodes.chosen(options)
     access = cli_nodes.access(options, nodes)
-    can_ask = options.accept_new_host_keys
+    can_ask = options.accept_new_host_keys or cli_nodes.has_terminal()
     if options.output:
         is_whole = options.output.startswith("//") or Path(options.output).is_absolute()
         # Not joined as a Path, for which a slash at the end means nothing.
@@ -279,11 +293,20 @@ def _drive(begun: running.Running, options: argparse.Namespace) -> SessionDone:
                     line.say(f"{phase}...")
                 case NodeChanged(status) if status.error is not None:
                     line.say(f"{status.name}: {status.error.message} {status.error.hint}".strip())
-                    if options.accept_new_host_keys and isinstance(status.error, HostKeyUnknown):
-                        cli_nodes.accept(begun.access, status.error)
+                    if _is_answered(begun.access, status.error, options):
                         begun.session.retry(status.name)
+                    elif running.ask(status.name, status.error) != "NONE":
+                        begun.session.decline(status.name)
                 case TileEnded(tile, node, attempt, "failed", _, _, detail):
                     line.say(f"{node}: tile {tile.index + 1}, attempt {attempt} failed: {detail}")
+
+
+def _is_answered(access: Access | None, error: EngineError, options: argparse.Namespace) -> bool:
+    """Whether what a node asks has got an answer, from the command line or on the terminal."""
+    if isinstance(error, HostKeyUnknown) and options.accept_new_host_keys:
+        cli_nodes.accept(access, error)
+        return True
+    return cli_nodes.answer(access, error)
 
 
 class _ProgressLine:
@@ -328,12 +351,9 @@ def _test_nodes(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     def check(node: Any) -> NodeInfo | EngineError:
         try:
             return check_node(node, access=access, local_blender=blender)
-        except HostKeyUnknown as error:
-            if not options.accept_new_host_keys:
-                return error
-            cli_nodes.accept(access, error)
         except EngineError as error:
-            return error
+            if not _is_answered(access, error, options):
+                return error
         return check(node)
 
     with ThreadPoolExecutor(max_workers=max(1, len(nodes))) as pool:
@@ -361,3 +381,37 @@ def _test_nodes(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             print("\n".join(f"    {line}" for line in text.splitlines()), flush=True)
     errors = [f"{row['node']}: {row['error']}" for row in rows if row["error"]]
     return (FAILED if errors or not rows else DONE), {"nodes": rows, "errors": errors}
+
+
+def _export_nodes(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    return _about_the_list(lambda: node_files.write(options.file), f"nodes are in {options.file}")
+
+
+def _import_nodes(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    def add() -> int:
+        if bool(options.file) == options.from_ssh_config:
+            raise EngineError("Name one of FILE.toml and --from-ssh-config.")
+        count = (
+            node_files.add_hosts()
+            if options.from_ssh_config
+            else node_files.add_nodes(read_nodes(options.file))
+        )
+        bpy.ops.wm.save_userpref()
+        return count
+
+    return _about_the_list(add, "nodes were imported")
+
+
+def _about_the_list(do: Callable[[], int], text: str) -> tuple[int, dict[str, Any]]:
+    try:
+        if addon.preferences() is None:
+            raise EngineError(
+                "There is no node list: the extension is enabled for this run only.",
+                "Enable it in the preferences.",
+            )
+        count = do()
+    except EngineError as error:
+        _say(f"Error: {error}")
+        return FAILED, {"nodes": 0, "errors": [str(error)]}
+    _say(f"{count} {text}")
+    return DONE, {"nodes": count, "errors": []}

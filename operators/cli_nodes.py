@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import getpass
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bpy
 
-from ..engine.job import THIS_COMPUTER, EngineError, HostKeyUnknown, JobError, Node, NodeListError
+from ..engine.job import (
+    THIS_COMPUTER,
+    AnswersNeeded,
+    EngineError,
+    HostKeyUnknown,
+    JobError,
+    Node,
+    NodeListError,
+    PassphraseNeeded,
+)
+from ..engine.known_hosts import KnownHosts
 from ..engine.nodelist import named_apart, parse_address, read_nodes
 from . import addon
 from .nodes import listed_nodes
 
 if TYPE_CHECKING:
-    from ..engine.ssh import Access
+    from ..engine.access import Access
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="the known_hosts file to use instead of the usual ones",
+    )
+    group.add_argument(
+        "--ssh-config",
+        type=Path,
+        metavar="FILE",
+        help="the SSH configuration to use instead of the usual ones",
     )
     group.add_argument(
         "--accept-new-host-keys",
@@ -109,12 +128,13 @@ def chosen(options: argparse.Namespace) -> list[Node]:
 def access(options: argparse.Namespace, nodes: list[Node]) -> Access | None:
     """What opens the nodes, None where all are on this computer. Raises EngineError."""
     usual = addon.access_for(nodes)
-    if usual is None or options.known_hosts is None:
-        return usual
-    from ..engine.known_hosts import KnownHosts
-    from ..engine.ssh import Access
-
-    return Access(KnownHosts((), options.known_hosts.expanduser().absolute()), usual.passphrases)
+    if usual is None:
+        return None
+    records = usual.known_hosts
+    if options.known_hosts is not None:
+        records = KnownHosts((), options.known_hosts.expanduser().absolute())
+    config = options.ssh_config.expanduser().absolute() if options.ssh_config else None
+    return dataclasses.replace(usual, known_hosts=records, config=config)
 
 
 def accept(access: Access | None, error: HostKeyUnknown) -> None:
@@ -124,3 +144,31 @@ def accept(access: Access | None, error: HostKeyUnknown) -> None:
         access.known_hosts.add(error.host, error.port, error.key)
     except OSError as failure:
         raise EngineError(f"The host key could not be stored: {failure}.", "Check --known-hosts.") from None
+
+
+_asking = threading.Lock()
+"""One question at a time: the nodes are tested side by side."""
+
+
+def has_terminal() -> bool:
+    """Whether somebody is there who can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def answer(access: Access | None, error: EngineError) -> bool:
+    """Ask on the terminal what a node asks; False where nobody answers, or it asks nothing."""
+    if access is None or not has_terminal() or not isinstance(error, PassphraseNeeded | AnswersNeeded):
+        return False
+    with _asking:
+        print(f"{error.node}: {error.message}", file=sys.stderr, flush=True)
+        try:
+            if isinstance(error, PassphraseNeeded):
+                access.passphrases[error.key_file] = getpass.getpass(f"Passphrase for {error.key_file}: ")
+            else:
+                for prompt in error.prompts:
+                    access.answers[error.login, prompt.text] = getpass.getpass(
+                        f"{prompt.text.rstrip(': ')}: "
+                    )
+        except (EOFError, KeyboardInterrupt):
+            return False
+    return True

@@ -3,7 +3,6 @@
 No `from __future__ import annotations` here: Blender reads the annotations themselves.
 """
 
-import getpass
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ COPIED = (
     "mappings",
     "cache_folder",
     "cache_gib",
+    "backend",
 )
 
 
@@ -67,6 +67,7 @@ def _node(entry: Any, name: str) -> Node:
         mappings=entry.mappings.strip(),
         cache_folder=entry.cache_folder.strip(),
         cache_gib=entry.cache_gib,
+        backend=entry.backend,
     )
 
 
@@ -106,7 +107,8 @@ class _ListOperator:
         return preferences.nodes[preferences.active_node]
 
 
-def _changed(active: int) -> set[str]:
+def changed(active: int) -> set[str]:
+    """Make `active` the active entry of a list that is another one now."""
     preferences = addon.preferences()
     preferences.active_node = active
     # Python's changes to a list do not tell Blender that there is something to save.
@@ -123,7 +125,7 @@ class DISTRIBUTED_CYCLES_OT_node_add(_ListOperator, bpy.types.Operator):
     def execute(self, _context: bpy.types.Context) -> set[str]:
         entries = addon.preferences().nodes
         entries.add()
-        return _changed(len(entries) - 1)
+        return changed(len(entries) - 1)
 
 
 class DISTRIBUTED_CYCLES_OT_node_remove(_ListOperator, bpy.types.Operator):
@@ -143,7 +145,7 @@ class DISTRIBUTED_CYCLES_OT_node_remove(_ListOperator, bpy.types.Operator):
         preferences = addon.preferences()
         index = preferences.active_node
         preferences.nodes.remove(index)
-        return _changed(min(index, len(preferences.nodes) - 1))
+        return changed(min(index, len(preferences.nodes) - 1))
 
 
 class DISTRIBUTED_CYCLES_OT_node_duplicate(_ListOperator, bpy.types.Operator):
@@ -171,7 +173,7 @@ class DISTRIBUTED_CYCLES_OT_node_duplicate(_ListOperator, bpy.types.Operator):
             number += 1
         copy.name = f"{node_title(original)} ({number})"
         preferences.nodes.move(len(preferences.nodes) - 1, index + 1)
-        return _changed(index + 1)
+        return changed(index + 1)
 
 
 class DISTRIBUTED_CYCLES_OT_node_move(_ListOperator, bpy.types.Operator):
@@ -189,7 +191,7 @@ class DISTRIBUTED_CYCLES_OT_node_move(_ListOperator, bpy.types.Operator):
         if not 0 <= target < len(preferences.nodes):
             return {"CANCELLED"}
         preferences.nodes.move(index, target)
-        return _changed(target)
+        return changed(target)
 
 
 @dataclass
@@ -291,9 +293,7 @@ class DISTRIBUTED_CYCLES_OT_node_test(bpy.types.Operator):
             return False
         line = self._line()
         line.is_running, line.is_good, line.question = True, False, "NONE"
-        line.text = (
-            f"Connecting to {node.address} as {node.user or getpass.getuser()}..." if node.host else ""
-        )
+        line.text = f"Connecting to {node.address}..." if node.host else ""
         return True
 
     def _line(self) -> Any:

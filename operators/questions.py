@@ -1,4 +1,4 @@
-"""What a node asks of a person: whether its host may be trusted, what opens a key file.
+"""What a node asks of a person: whether its host may be trusted, what opens a key file, a password.
 
 No `from __future__ import annotations` here: Blender reads the annotations themselves.
 """
@@ -8,7 +8,7 @@ from typing import Any
 import bpy
 from bpy.props import StringProperty
 
-from ..engine.job import EngineError, HostKeyUnknown, PassphraseNeeded
+from ..engine.job import AnswersNeeded, EngineError, HostKeyUnknown, PassphraseNeeded
 from . import addon, running
 
 DIALOG_WIDTH_PX = 520
@@ -153,3 +153,72 @@ class DISTRIBUTED_CYCLES_OT_missing_files(bpy.types.Operator):
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         return set(bpy.ops.distributed_cycles.render("INVOKE_DEFAULT", use_missing=True))
+
+
+class _Answers:
+    """The answers while their dialog is open, for the same reason as _Typed."""
+
+    texts = [""] * 4
+
+
+def _answer(number: int) -> Any:
+    """A field of the dialog; the server's own words stand before it."""
+
+    def get(_operator: Any) -> str:
+        return _Answers.texts[number]
+
+    def put(_operator: Any, value: str) -> None:
+        _Answers.texts[number] = value
+
+    return StringProperty(name="Answer", subtype="PASSWORD", options={"SKIP_SAVE"}, get=get, set=put)
+
+
+class DISTRIBUTED_CYCLES_OT_answer_login(bpy.types.Operator):
+    """Answer what the SSH server asks; the answers are not stored"""
+
+    bl_idname = "distributed_cycles.answer_login"
+    bl_label = "Log In..."
+    bl_options = {"INTERNAL"}
+
+    node: StringProperty(options={"SKIP_SAVE", "HIDDEN"})
+    # As many as engine.ssh_login.MOST_PROMPTS.
+    answer_1: _answer(0)
+    answer_2: _answer(1)
+    answer_3: _answer(2)
+    answer_4: _answer(3)
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        self.cancel(context)
+        if self._question() is None:
+            return {"CANCELLED"}
+        return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH_PX)
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        question = self._question()
+        if question is None:
+            return
+        column = self.layout.column()
+        column.label(text=question.message, icon="KEYINGSET")
+        for number, prompt in enumerate(question.prompts, 1):
+            split = column.split(factor=0.5)
+            split.label(text=prompt.text)
+            split.prop(self, f"answer_{number}", text="")
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        question = self._question()
+        if question is None:
+            return {"CANCELLED"}
+        answers = addon.access().answers
+        for prompt, text in zip(question.prompts, _Answers.texts, strict=False):
+            answers[question.login, prompt.text] = text
+        self.cancel(context)
+        _answered(context, self.node)
+        return {"FINISHED"}
+
+    def cancel(self, _context: bpy.types.Context) -> None:
+        """The dialog was closed."""
+        _Answers.texts[:] = [""] * len(_Answers.texts)
+
+    def _question(self) -> AnswersNeeded | None:
+        question = running.questions.get(self.node)
+        return question if isinstance(question, AnswersNeeded) else None

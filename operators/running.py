@@ -13,14 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from ..engine.job import THIS_COMPUTER, EngineError, HostKeyUnknown, Job, Node, PassphraseNeeded
+from ..engine.job import (
+    THIS_COMPUTER,
+    AnswersNeeded,
+    EngineError,
+    HostKeyUnknown,
+    Job,
+    Node,
+    PassphraseNeeded,
+)
 from ..engine.messages import Message, NodeChanged, NodeStatus, PhaseChanged, Progress, SessionDone, TileEnded
 from ..engine.session import RenderSession
 from ..engine.store import JobStore
 from . import addon
 
 if TYPE_CHECKING:
-    from ..engine.ssh import Access
+    from ..engine.access import Access
 
 TICK_BUDGET_S = 0.015
 """Main-thread time that messages may take per tick; the rest of them waits for the next one."""
@@ -193,6 +201,8 @@ def ask(name: str, error: EngineError | None) -> str:
         kind = "TRUST"
     elif isinstance(error, PassphraseNeeded):
         kind = "PASSPHRASE"
+    elif isinstance(error, AnswersNeeded):
+        kind = "ANSWERS"
     if kind == "NONE" or error is None:
         questions.pop(name, None)
     else:

@@ -12,7 +12,7 @@ from ..engine.store import JobStore, newest_resumable, unused_folder
 from . import addon, output, running, snapshot
 
 if TYPE_CHECKING:
-    from ..engine.ssh import Access
+    from ..engine.access import Access
 
 
 def new_job(

@@ -63,6 +63,10 @@ class DistributedCyclesPreferences(bpy.types.AddonPreferences):
         column.separator()
         column.operator("distributed_cycles.node_move", text="", icon="TRIA_UP").direction = "UP"
         column.operator("distributed_cycles.node_move", text="", icon="TRIA_DOWN").direction = "DOWN"
+        row = layout.row(align=True)
+        row.operator("distributed_cycles.nodes_from_ssh_config", icon="IMPORT")
+        row.operator("distributed_cycles.nodes_import", text="Import...", icon="FILE_FOLDER")
+        row.operator("distributed_cycles.nodes_export", text="Export...", icon="EXPORT")
         if 0 <= self.active_node < len(self.nodes):
             node = self.nodes[self.active_node]
             self._draw_node(layout.box(), node)
@@ -86,6 +90,7 @@ class DistributedCyclesPreferences(bpy.types.AddonPreferences):
             layout.prop(node, "mappings", placeholder="/here = /there; ...")
             layout.prop(node, "cache_folder", placeholder="the usual place")
             layout.prop(node, "cache_gib")
+            layout.prop(node, "backend")
 
     def _draw_test(
         self, layout: bpy.types.UILayout, context: bpy.types.Context, node: DistributedCyclesNode
@@ -108,3 +113,5 @@ def draw_question(layout: bpy.types.UILayout, name: str, question: str) -> None:
         layout.operator("distributed_cycles.trust_host", icon="LOCKED").node = name
     elif question == "PASSPHRASE":
         layout.operator("distributed_cycles.enter_passphrase", icon="KEYINGSET").node = name
+    elif question == "ANSWERS":
+        layout.operator("distributed_cycles.answer_login", icon="KEYINGSET").node = name

@@ -19,6 +19,7 @@ QUESTIONS = (
     ("NONE", "None", ""),
     ("TRUST", "Trust", "The host's key is not known yet"),
     ("PASSPHRASE", "Passphrase", "The key file is locked"),
+    ("ANSWERS", "Answers", "The SSH server asks for a password or a code"),
 )
 
 
@@ -28,14 +29,24 @@ class DistributedCyclesNode(bpy.types.PropertyGroup):
     name: StringProperty(name="Name", description="What this node is called in lists and messages")
     is_this_computer: BoolProperty(options={"HIDDEN"})
     enabled: BoolProperty(name="Enabled", description="Let this node take part in renders", default=True)
-    host: StringProperty(name="Host", description="Name or address of the machine's SSH server")
-    port: IntProperty(name="Port", description="Port of the SSH server", default=22, min=1, max=65535)
+    host: StringProperty(
+        name="Host",
+        description="Name or address of the machine's SSH server, or a Host of your ~/.ssh/config",
+    )
+    port: IntProperty(
+        name="Port",
+        description="Port of the SSH server; 0 for that of your ~/.ssh/config, which is 22 where it says nothing",
+        default=0,
+        min=0,
+        max=65535,
+    )
     user: StringProperty(
-        name="User", description="Name to log in with; if empty, the one you have on this computer"
+        name="User",
+        description="Name to log in with; if empty, that of your ~/.ssh/config or the one you have on this computer",
     )
     key_file: StringProperty(
         name="Key File",
-        description="Private key to offer first; if empty, the SSH agent's keys and those in ~/.ssh",
+        description="Private key to offer first; if empty, those of your ~/.ssh/config and of the SSH agent",
         subtype="FILE_PATH",
     )
     blender: StringProperty(
@@ -64,6 +75,19 @@ class DistributedCyclesNode(bpy.types.PropertyGroup):
         default=64,
         min=1,
         max=1 << 20,
+    )
+    backend: EnumProperty(
+        name="SSH by",
+        description="Who speaks SSH to this machine",
+        items=(
+            ("paramiko", "Built In", "Needs nothing installed, and asks for passwords and passphrases"),
+            (
+                "openssh",
+                "ssh Program",
+                "The ssh of this computer: for security keys, GSSAPI, shared connections; it never asks",
+            ),
+        ),
+        default="paramiko",
     )
 
 

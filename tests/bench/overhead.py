@@ -19,10 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from engine.access import Access
 from engine.job import Node
 from engine.messages import TileEnded, TileStarted
 from engine.session import RenderSession
-from engine.ssh import Access
 from engine.store import JobStore
 from engine.tiling import border, split
 

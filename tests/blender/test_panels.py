@@ -119,8 +119,14 @@ first = text()
 assert "<distributed_cycles.node_test>" in first and "[threads]" in first and "[host]" not in first
 bpy.ops.distributed_cycles.node_add()
 second = text()
-for name in ("host", "port", "user", "key_file", "blender", "threads"):
+for name in ("host", "port", "user", "key_file", "blender", "threads", "backend"):
     assert f"[{name}]" in second, second
+for name in ("nodes_from_ssh_config", "nodes_import", "nodes_export"):
+    assert f"<distributed_cycles.{name}>" in first, first
+for kind, operator in (("TRUST", "trust_host"), ("PASSPHRASE", "enter_passphrase"), ("ANSWERS", "answer_login")):
+    line = Layout([])
+    shown.draw_question(line, "node", kind)
+    assert line.lines == [f"<distributed_cycles.{operator}>"], line.lines
 assert "password" not in second.lower()
 bpy.ops.distributed_cycles.node_test()
 assert "no host yet" in text().replace("\\n", " ")

@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from engine import exr
+from engine.access import Access
 from engine.job import HostKeyUnknown, Node
 from engine.known_hosts import KnownHosts
 from engine.messages import NodeChanged
 from engine.session import RenderSession
-from engine.ssh import Access
 from engine.store import JobStore
 
 from .. import support
@@ -308,7 +308,7 @@ from pathlib import Path
 from engine.job import Node
 from engine.known_hosts import KnownHosts
 from engine.session import RenderSession
-from engine.ssh import Access
+from engine.access import Access
 from engine.store import JobStore
 from tests import support
 blend, folder, version, host, port, user, key, known = sys.argv[1:]

@@ -68,7 +68,7 @@ def node_answers(stage: Stage) -> list[str]:
     window, desktop, node = stage.window, stage.desktop, stage.node
     with stage.preferences():
         _, top = stage.press("node_add", "PREFERENCES", at=0.967)
-        port = window.find_value("22", "PREFERENCES", below=top)
+        port = window.find_value("0", "PREFERENCES", below=top)  # the first of those that are 0
         desktop.fill(port, [str(node.port), node.address, "Workhorse"], "shift+Tab")
         desktop.fill(port, [str(node.port), node.user, node.key_file], "Tab")
         fields = ", ".join(f"{NODES}[1].{name}" for name in ("name", "host", "port", "user", "key_file"))

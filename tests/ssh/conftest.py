@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..sshd import Namespace, Sshd
+from ..sshd import Agent, Namespace, Sshd
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +27,19 @@ def namespace() -> Iterator[Namespace]:
 def sshd(tmp_path: Path) -> Iterator[Sshd]:
     with Sshd(tmp_path / "sshd") as server:
         yield server
+
+
+@pytest.fixture
+def answer() -> str:
+    return "exit 1"
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> Iterator[Agent]:
+    agent = Agent(tmp_path, answer)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent.socket))
+    yield agent
+    agent.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

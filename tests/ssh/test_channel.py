@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.access import Access, connection_to
 from engine.job import ConnectError, Node, NodeError
-from engine.ssh import Access, SshChannel, SshConnection
+from engine.ssh import SshChannel, SshConnection
 
 from ..sshd import Namespace, Sshd
 
@@ -29,7 +30,7 @@ ALL_BYTES = bytes(range(256)) * 4096
 
 
 def exchange(node: Node, access: Access, data: bytes) -> float:
-    connection = SshConnection(node, access)
+    connection = connection_to(node, access)
     connection.connect()
     channel = connection.open("cat")
     start = time.monotonic()

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.access import Access
 from engine.job import ConnectError, HostKeyChanged, HostKeyUnknown, HostNotFound, Node
 from engine.known_hosts import KnownHosts
-from engine.ssh import Access, SshConnection
+from engine.ssh import SshConnection
 
 from ..sshd import Namespace, Sshd, free_port, keygen, log_in
 
@@ -167,7 +168,7 @@ def resolve_to(*before: tuple[object, ...], patch: pytest.MonkeyPatch) -> None:
 def test_an_address_that_is_dead_does_not_hide_the_one_that_lives(
     sshd: Sshd, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.tcp.CONNECT_S", 1.0)
+    monkeypatch.setattr("engine.ssh_config.CONNECT_S", 1.0)
     namespace.partition()
     dead = (socket.AF_INET, socket.SOCK_STREAM, 6, "", (namespace.address, sshd.port))
     refusing = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", free_port("::1")))
@@ -181,7 +182,7 @@ def test_an_address_that_is_dead_does_not_hide_the_one_that_lives(
 def test_a_host_that_does_not_answer(
     tmp_path: Path, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.tcp.CONNECT_S", 1.0)
+    monkeypatch.setattr("engine.ssh_config.CONNECT_S", 1.0)
     namespace.partition()
     with pytest.raises(ConnectError, match=r"did not answer on port 22 within 1 s.*firewall"):
         log_in(Node("n", namespace.address), Access(KnownHosts([], tmp_path / "kh")))

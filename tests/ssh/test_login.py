@@ -2,63 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
+import base64
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.job import ConnectError, LoginRefused, PassphraseNeeded
 
-from ..sshd import Sshd, keygen, log_in
-
-
-class Agent:
-    """A real ssh-agent. What it asks, `answer` answers: a shell script, for SSH_ASKPASS."""
-
-    def __init__(self, folder: Path, answer: str) -> None:
-        script = folder / "askpass"
-        script.write_text(f"#!/bin/sh\n{answer}\n")
-        script.chmod(0o755)
-        self.socket = folder / "agent"
-        self._environment = {**os.environ, "SSH_ASKPASS": str(script), "SSH_ASKPASS_REQUIRE": "force"}
-        self._process = subprocess.Popen(
-            ["ssh-agent", "-D", "-a", str(self.socket)],
-            env=self._environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 10
-        while not self.socket.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def add(self, *keys: Path, options: tuple[str, ...] = ()) -> None:
-        environment = {**self._environment, "SSH_AUTH_SOCK": str(self.socket)}
-        subprocess.run(["ssh-add", "-q", *options, *map(str, keys)], env=environment, check=True)
-
-    def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-@pytest.fixture
-def answer() -> str:
-    return "exit 1"
-
-
-@pytest.fixture
-def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> Iterator[Agent]:
-    agent = Agent(tmp_path, answer)
-    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent.socket))
-    yield agent
-    agent.stop()
+from ..sshd import Agent, Sshd, keygen, log_in
 
 
 def test_key_file(sshd: Sshd) -> None:
@@ -119,6 +71,32 @@ def test_unusable_key_file(sshd: Sshd, tmp_path: Path, content: str | None, word
         log_in(sshd.node(key_file=str(tmp_path / "key")), sshd.access())
 
 
+def security_key(path: Path) -> None:
+    """A private key file as ssh-keygen -t ed25519-sk writes it, for a security key that nobody has."""
+
+    def string(data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + data
+
+    kind = string(b"sk-ssh-ed25519@openssh.com")
+    public = kind + string(bytes(32)) + string(b"ssh:")
+    private = bytes(8) + public + b"\1" + string(bytes(64)) + string(b"") + string(b"me")
+    private += bytes(range(1, 9))[: -len(private) % 8]
+    head = b"openssh-key-v1\0" + string(b"none") * 2 + string(b"") + (1).to_bytes(4, "big")
+    text = base64.encodebytes(head + string(public) + string(private)).decode()
+    path.write_text(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{text}-----END OPENSSH PRIVATE KEY-----\n")
+    path.chmod(0o600)
+    path.with_suffix(".pub").write_text(f"{kind[4:].decode()} {base64.b64encode(public).decode()} me\n")
+
+
+def test_a_key_of_a_kind_that_we_cannot_use_says_who_can(sshd: Sshd, tmp_path: Path) -> None:
+    security_key(tmp_path / "sk")
+    with pytest.raises(LoginRefused, match=r"not a private key that can be used.*use the ssh program"):
+        log_in(sshd.node(key_file=str(tmp_path / "sk")), sshd.access())
+    # Where it is only one of those that the configuration names, the others are offered.
+    config = f"IdentityFile {tmp_path}/sk\nIdentityFile {sshd.user_key}\n"
+    log_in(sshd.node(key_file=""), sshd.access(config=config))
+
+
 def test_too_many_keys_in_the_agent(sshd: Sshd, tmp_path: Path, agent: Agent) -> None:
     """sshd hangs up after MaxAuthTries (6); the node's own key file comes first and helps."""
     agent.add(*(keygen(tmp_path / f"other{number}") for number in range(8)), sshd.user_key)
@@ -167,7 +145,7 @@ def test_a_passphrase_for_a_key_that_has_none_does_no_harm(sshd: Sshd) -> None:
 def test_an_agent_that_hangs(
     sshd: Sshd, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.ssh_login.AGENT_S", 1.0)
+    monkeypatch.setattr("engine.ssh_keys.AGENT_S", 1.0)
     agent.freeze()
     start = time.monotonic()
     with pytest.raises(ConnectError, match="SSH agent on this computer did not answer"):
