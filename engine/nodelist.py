@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from .job import THIS_COMPUTER, Node, NodeListError
+from .worker.devices import parse as parse_device
 
 _ADDRESS = re.compile(
     r"^(?:(?P<user>[^@\s]+)@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^@:\s\[\]]+)(?::(?P<port>\d+))?$"
 )
+MOST_WORKERS = 256
 _FIELDS = {field.name: type(field.default) for field in dataclasses.fields(Node) if field.name != "name"}
 
 
@@ -58,6 +60,12 @@ def _node(table: dict[str, Any], where: str) -> Node:
     node = Node(**{"name": table.get("host") or THIS_COMPUTER, **table})
     if not 0 < node.port < 65536 or node.threads < 0:
         raise NodeListError(f"{where}: port must be 1 to 65535, threads 0 or more.")
+    if not 0 <= node.workers <= MOST_WORKERS:
+        raise NodeListError(f"{where}: workers must be 0 to {MOST_WORKERS}.")
+    try:
+        parse_device(node.device)
+    except ValueError as error:
+        raise NodeListError(f"{where}: {error}.") from None
     return node
 
 

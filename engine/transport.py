@@ -15,6 +15,7 @@ from .job import BlenderNotFound, ConnectError
 STDERR_TAIL_BYTES = 64 * 1024
 BELOW_NORMAL_NICE = 10
 ENDING_S = 1.5
+TERM_S = 0.5
 
 
 def survive_broken_pipes() -> None:
@@ -124,6 +125,9 @@ class LocalChannel:
             return
         # The whole group: a launcher may stand between us and Blender. It may be gone by now.
         with contextlib.suppress(ProcessLookupError):
+            # Asked first, since srun takes its job out of the queue then.
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self.exit_status(TERM_S)
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
