@@ -153,7 +153,8 @@ def open_worker(
     try:
         if node.is_local:
             command = [node.blender] if node.blender else list(local_blender)
-            channel = LocalChannel([*local_words(node.launcher), *worker_words(command, node)])
+            words = [*local_words(node.launcher), *worker_words(command, node)]
+            channel = LocalChannel(words, has_launcher=bool(node.launcher))
             return _start(channel, inbox, version, cleanup, starter)
         if access is None:
             raise ConnectError("SSH is not available here.", "Install the extension with its wheels.")

@@ -51,8 +51,9 @@ class Channel(Protocol):
 class LocalChannel:
     """A command on this computer, at lower priority, so that the desktop stays smooth."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], *, has_launcher: bool = False) -> None:
         """Start `command`. Raise BlenderNotFound where there is no such program."""
+        self._has_launcher = has_launcher
         try:
             self._process = subprocess.Popen(
                 command,
@@ -125,9 +126,10 @@ class LocalChannel:
             return
         # The whole group: a launcher may stand between us and Blender. It may be gone by now.
         with contextlib.suppress(ProcessLookupError):
-            # Asked first, since srun takes its job out of the queue then.
-            os.killpg(self._process.pid, signal.SIGTERM)
-            self.exit_status(TERM_S)
+            if self._has_launcher:
+                # Asked first: srun takes its job out of the queue then.
+                os.killpg(self._process.pid, signal.SIGTERM)
+                self.exit_status(TERM_S)
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
