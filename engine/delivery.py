@@ -271,13 +271,14 @@ def deliver(connection: Any, shell: Shell, installation: Installation, say: Call
                 installation.write(archive, tell)
                 archive.addfile(tarfile.TarInfo(COMPLETE), io.BytesIO())
             stream.finish()
+            channel.end_input()
             program = _program(_answer(channel))
         except ConnectError:
             program = ""  # Whatever ended there says why on stderr.
         if not program:
             words = channel.stderr_tail().strip().splitlines()
             raise ConnectError(
-                f"Blender could not be unpacked on the node{f': {words[-1]}' if words else ''}.",
+                f"Blender could not be unpacked on the node{f': {words[0]}' if words else ''}.",
                 "Is there room in its home folder, and a `tar`?",
             )
         return program

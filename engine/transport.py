@@ -37,6 +37,9 @@ class Channel(Protocol):
     def write(self, data: bytes | memoryview) -> None:
         """Write all of `data`. Raise ConnectError where the other end is gone."""
 
+    def end_input(self) -> None:
+        """Let the command read the end of its stdin; it may still answer."""
+
     def stderr_tail(self) -> str:
         """The end of what the command wrote to stderr, at most STDERR_TAIL_BYTES of it."""
 
@@ -100,6 +103,11 @@ class LocalChannel:
         except (OSError, ValueError) as error:
             raise ConnectError(f"the worker on this computer ended ({error}).") from None
 
+    def end_input(self) -> None:
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):  # It was gone already.
+                self._process.stdin.close()
+
     def stderr_tail(self) -> str:
         # The last words come just before the end of the stream.
         if self._process.poll() is not None:
@@ -114,9 +122,7 @@ class LocalChannel:
 
     def close(self) -> None:
         """The worker ends by itself, cleaning up, when its stdin does; if not, it is killed."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):  # It was gone already.
-                self._process.stdin.close()
+        self.end_input()
         if self.exit_status(ENDING_S) is None:
             self._kill()
 
