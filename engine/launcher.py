@@ -18,7 +18,7 @@ has, which would all read the same stdin. They stand first: options that the use
 
 _SRUN = re.compile(r"^((?:\S+\s+)*?(?:\S*/)?srun)(?=\s|$)")
 _QUEUED = re.compile(
-    r"queued and waiting|[Pp]ending job|job step creation (temporarily )?(disabled|still)|Waiting for nodes",
+    r"queued and waiting|[Pp]ending job|[Jj]ob step creation (temporarily )?(disabled|still)|Waiting for nodes",
 )
 
 
