@@ -415,7 +415,8 @@ class RenderSession:
             count, seconds = self._scheduler.tiles_done_by(name)
             failure = self._status[name].error
             rows.append(NodeRow(name, count, seconds, str(failure.message) if failure else ""))
-            if seconds and name in self._speed_keys:
+            # A part of the samples of a frame is no measure for whole pixels.
+            if seconds and name in self._speed_keys and all(tile.samples is None for tile in self._tiles):
                 self._speeds.learn(self._speed_keys[name], self._pixels[name] / seconds)
         self._speeds.save()
         rows = [
