@@ -1,18 +1,23 @@
 """How a worker gets onto a node: as the first line its Blender reads.
 
-The command needs no escaping in sh, fish, cmd.exe or PowerShell, and works behind any
-launcher that passes stdin and stdout through.
+The command works in every shell, and behind any launcher that passes stdin and stdout through.
 """
 
 from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
+from .job import Node
+from .launcher import prepared
+from .shells import Shell, command_line
+
+FACTORY = "--factory-startup"
 BLENDER_ARGUMENTS = (
     "--background",
-    "--factory-startup",
+    FACTORY,
     "--python-exit-code",
     "1",
     "--python-expr",
@@ -21,7 +26,10 @@ BLENDER_ARGUMENTS = (
 PACKAGE = "distributed_cycles_worker"
 OLDEST_BLENDER = (4, 2, 0)
 TOO_OLD = "distributed_cycles: too old: Blender"
-MODULES = ("protocol", "paths", "files", "blocks", "scene", "denoise", "recipe", "cache", "receive", "main")
+MODULES = (
+    *("protocol", "paths", "files", "blocks", "devices", "scene"),
+    *("denoise", "recipe", "cache", "receive", "main"),
+)
 """In the order in which they import each other."""
 
 
@@ -56,8 +64,12 @@ module.main({nonce[::-1]!r}[::-1])
     return f"import base64,zlib;exec(zlib.decompress(base64.b64decode('{packed}')))\n".encode()
 
 
-def remote_command(blender: str) -> str:
-    """The command line for a shell on the node. Double quotes mean the same in all of them."""
-    words = [f'"{blender}"' if any(mark in blender for mark in " ()&;'") else blender]
-    words += [f'"{word}"' if " " in word else word for word in BLENDER_ARGUMENTS]
-    return " ".join(words)
+def worker_words(blender: Sequence[str], node: Node) -> list[str]:
+    """Program and arguments that make the Blender at `blender` a worker."""
+    left_out = FACTORY if node.use_preferences else ""
+    return [*blender, *(word for word in BLENDER_ARGUMENTS if word != left_out)]
+
+
+def remote_command(blender: str, node: Node, shell: Shell) -> str:
+    """The command line for a shell on the node. Raise ValueError where it cannot be written."""
+    return command_line(worker_words([blender], node), shell, prepared(node.launcher))

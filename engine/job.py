@@ -107,6 +107,19 @@ class Node:
     """Size beyond which what was unused longest is removed there."""
     backend: str = "paramiko"
     """Who speaks SSH: one of BACKENDS."""
+    device: str = ""
+    """What renders there: CPU, OPTIX, CUDA, HIP, ONEAPI or METAL, with the numbers of single ones
+    after a colon if need be (`OPTIX:0,2`); empty: what the scene says, and of GPUs the fastest kind."""
+    workers: int = 0
+    """How many Blenders render there side by side; 0: one for each GPU that is used, or else one."""
+    launcher: str = ""
+    """What stands before Blender's command there: `srun --gres=gpu:1`, `docker exec -i NAME`."""
+    use_preferences: bool = False
+    """Whether Blender there loads its user's own preferences and add-ons."""
+    send_blender: bool = False
+    """Whether a node without a Blender that suits is sent one."""
+    blender_archive: str = ""
+    """The archive of a Blender to send; empty: the installation that runs here."""
 
     @property
     def is_local(self) -> bool:
@@ -188,6 +201,10 @@ class Job:
     """ISO 8601, UTC."""
     files: tuple[SceneFile, ...] = field(default=())
     pixels: tuple[PixelFile, ...] = field(default=())
+    compute_device: str = ""
+    """The kind of GPU that this Blender's preferences choose, NONE for none: what F12 renders on here."""
+    compute_device_ids: tuple[str, ...] = ()
+    """The devices of that kind, and the CPU perhaps, that are ticked there."""
 
     @property
     def picture(self) -> Rect:
@@ -209,6 +226,7 @@ class Job:
                 "helpers": tuple(data["helpers"]),
                 "denoising": Denoising.from_json(data["denoising"]) if data["denoising"] else None,
                 "pixels": tuple(PixelFile(**entry) for entry in data.get("pixels", ())),
+                "compute_device_ids": tuple(data.get("compute_device_ids", ())),
             }
         )
 
@@ -225,6 +243,10 @@ class NodeInfo:
     cores: int
     devices: tuple[str, ...]
     """Names of the render devices Cycles sees, CPU first."""
+    warning: str = ""
+    """What a person should know of this Blender although it renders."""
+    others: tuple[str, ...] = ()
+    """Other Blenders that were found on the node: version and path of each."""
 
     @property
     def version_text(self) -> str:
@@ -352,10 +374,15 @@ class BlenderNotFound(NodeError, FileNotFoundError):
     """There is no Blender where it was said, or looked for."""
 
     __str__ = EngineError.__str__
+    system = ""
+    """System and processor of the node where they are known: whether ours would run there."""
 
 
 class BlenderUnsuitable(NodeError):
     """There is a Blender, but it cannot render this job: other version, or without Cycles."""
+
+    system = ""
+    """As for BlenderNotFound."""
 
 
 class DenoiseError(EngineError):

@@ -7,15 +7,18 @@ import re
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from .bootstrap import OLDEST_BLENDER, TOO_OLD, first_line
 from .job import BlenderNotFound, BlenderUnsuitable, ConnectError, NodeError, NodeInfo, WorkerLost
+from .launcher import is_queued
 from .transport import Channel
 from .worker.protocol import FrameError, encode, read_frame
 
 START_S = 120.0
 """From the command to the first word of the worker; Blender on a slow disk takes its time."""
+START_CHECK_S = 0.5
 SILENCE_S = 15.0
 """A worker beats each second, also while it renders; beside a render on saturated cores the
 largest gap seen was 0.8 s."""
@@ -38,20 +41,23 @@ class WorkerLink:
         self._inbox = inbox
         self._write_lock = threading.Lock()
         self._heard = time.monotonic()
-        self._patience = START_S
+        self._patience = float("inf")
+        """Of `check_silence`; the start has a limit of its own."""
         self._abort_reason = ""
         self._has_said_bye = False
 
-    def start(self) -> NodeInfo:
+    def start(self, say: Callable[[str], None] | None = None, longest_wait: float = float("inf")) -> NodeInfo:
         """Send the worker's source and wait until it answers.
 
+        `say` is told the last line on stderr whenever it is another one. A command that waits in
+        a queue is waited for, for at most `longest_wait` seconds.
         Raises BlenderNotFound, BlenderUnsuitable or WorkerLost. Whatever is printed before
         the worker's nonce (a banner, a login script's greeting) is passed over.
         """
         nonce = secrets.token_hex(16)
-        give_up = threading.Timer(START_S, self.abort, (f"no answer within {START_S:.0f} s",))
-        give_up.daemon = True
-        give_up.start()
+        is_here = threading.Event()
+        watch = (is_here, say, time.monotonic() + longest_wait)
+        threading.Thread(target=self._watch_start, args=watch, name="dc-start", daemon=True).start()
         try:
             self._channel.write(first_line(nonce))
             self._skip_noise(nonce.encode())
@@ -70,7 +76,7 @@ class WorkerLink:
         except (FrameError, KeyError, TypeError, ValueError) as error:
             raise WorkerLost(f"The node's first answer makes no sense: {error}.") from None
         finally:
-            give_up.cancel()
+            is_here.set()
         if not has_cycles:
             raise BlenderUnsuitable(
                 f"Blender {info.version_text} on the node was built without Cycles.",
@@ -111,6 +117,26 @@ class WorkerLink:
         except NodeError:
             pass  # It ended before it was asked to.
         self.abort("closed")
+
+    def _watch_start(
+        self, is_here: threading.Event, say: Callable[[str], None] | None, latest: float
+    ) -> None:
+        """Give a command up that does not become a worker; the time it is queued does not count."""
+        begin = time.monotonic()
+        deadline = begin + START_S
+        said = ""
+        while not is_here.wait(START_CHECK_S):
+            line = _last_line(self._channel.stderr_tail())
+            now = time.monotonic()
+            if is_queued(line):
+                deadline = now + START_S
+            if line != said and say is not None:
+                said = line
+                say(line)
+            if now > min(deadline, latest):
+                words = f"; its last words: {line}" if line else ""
+                self.abort(f"no answer within {now - begin:.0f} s{words}")
+                return
 
     def _read_exactly(self, size: int) -> bytes:
         pieces = bytearray()

@@ -14,7 +14,7 @@ class NodeStatus:
 
     name: str
     state: str = "offline"
-    """offline, connecting, syncing, idle, rendering, paused or failed."""
+    """offline, connecting, starting, syncing, idle, rendering, paused or failed."""
     detail: str = ""
     """One line for a person."""
     tile: Tile | None = None
@@ -23,6 +23,10 @@ class NodeStatus:
     mean_seconds: float = 0.0
     info: NodeInfo | None = None
     error: EngineError | None = None
+    device: str = ""
+    """What renders there, once the scene is open."""
+    speed: float = 0.0
+    """Pixels of this scene per second; 0 while it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

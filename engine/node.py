@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import exr, sample_count
-from .bootstrap import BLENDER_ARGUMENTS, remote_command
+from . import delivery, exr, sample_count
+from .bootstrap import remote_command, worker_words
 from .framebuffer import window
 from .job import (
     BlenderNotFound,
@@ -37,9 +37,11 @@ from .job import (
     Tile,
     WorkerLost,
 )
+from .launcher import local_words
 from .link import WorkerLink
-from .locate import candidates
+from .locate import Found, search, suitable, warning_about
 from .recipes import RecipeBook
+from .shells import shell_of
 from .tiling import border, with_overscan
 from .transport import LocalChannel
 from .upload import Upload
@@ -47,11 +49,14 @@ from .worker.protocol import HEARTBEAT_S
 
 if TYPE_CHECKING:
     from .access import Access, Connection
+    from .shells import Shell
 
 CONNECT_TRIES = 3
 LONGEST_PAUSE_S = 30.0
-SEARCH_S = 20.0
+PROBE_S = 20.0
 ECHO_S = 60.0
+TEST_QUEUE_S = 120.0
+"""How long a test waits for its turn in a cluster's queue; a render waits as long as it takes."""
 GOODBYE_S = 3.0
 ECHO_BYTES = bytes(range(256)) * 4096
 
@@ -72,6 +77,10 @@ class Joined:
     """The scene is open on the node."""
 
     node: str
+    device: str = "CPU"
+    """What renders there, in words."""
+    gpus: int = 0
+    """How many GPUs its workers can share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +128,22 @@ class Uploaded:
     seconds: float
 
 
+def _unheard(_state: str, _detail: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """Who starts a worker, and what is done for them on the way."""
+
+    say: Callable[[str, str], None] = _unheard
+    """Hears the state and a line for a person."""
+    hold: Callable[[WorkerLink], None] = lambda _link: None
+    """Gets each worker before it has answered, so that it can be stopped."""
+    longest_wait: float = float("inf")
+    """Seconds to stand in a queue."""
+
+
 NodeEvent = StateChanged | Joined | Left | Arrived | Spoiled | Uploaded
 
 
@@ -130,23 +155,30 @@ def open_worker(
     local_blender: Sequence[str],
     version: tuple[int, int, int] | None,
     cleanup: ExitStack,
+    starter: Starter | None = None,
 ) -> tuple[WorkerLink, NodeInfo]:
     """Start a worker on `node`; `cleanup` gets what has to be closed afterwards.
 
     With a `version`, the node's Blender must agree with it in its first two numbers.
     Raises NodeError with the node's name.
     """
+    starter = starter or Starter()
     try:
         if node.is_local:
             command = [node.blender] if node.blender else list(local_blender)
-            channel = LocalChannel([*command, *BLENDER_ARGUMENTS])
-            return _start(channel, inbox, version, cleanup)
+            words = [*local_words(node.launcher), *worker_words(command, node)]
+            channel = LocalChannel(words, has_launcher=bool(node.launcher))
+            return _start(channel, inbox, version, cleanup, starter)
         if access is None:
             raise ConnectError("SSH is not available here.", "Install the extension with its wheels.")
-        return _start_remote(node, access, inbox, version, cleanup)
+        return _start_remote(node, access, inbox, version, cleanup, starter, local_blender)
     except NodeError as error:
         error.node = error.node or node.name
         raise
+    except ValueError as error:
+        raise BlenderNotFound(
+            f"Blender cannot be started there: {error}.", "Mend its path in the node's settings.", node.name
+        ) from None
 
 
 def _start_remote(
@@ -155,8 +187,10 @@ def _start_remote(
     inbox: queue.Queue[Any],
     version: tuple[int, int, int] | None,
     cleanup: ExitStack,
+    starter: Starter,
+    local_blender: Sequence[str],
 ) -> tuple[WorkerLink, NodeInfo]:
-    """Try the Blender that was named, or each that is found, until one suits."""
+    """Try the Blender that was named, or each that is found and suits, until one renders."""
     from .access import connection_to
 
     def connect() -> Connection:
@@ -166,29 +200,81 @@ def _start_remote(
         return made
 
     connection = connect()
-    paths = [node.blender] if node.blender else candidates(connection, SEARCH_S)
-    unsuitable: BlenderUnsuitable | None = None
-    for number, path in enumerate(paths):
-        if number:
-            connection = connect()  # The last one ended with its command.
+    shell = shell_of(connection, PROBE_S)
+    tried: Sequence[Found] = [Found(node.blender)]
+    there: Sequence[Found] = ()
+    if not node.blender:
+        survey = search(connection, shell, node.launcher)
+        there = survey.found
         try:
-            link, info = _start(connection.open(remote_command(path)), inbox, version, cleanup)
-            return link, replace(info, blender_path=info.blender_path or path)
-        except BlenderUnsuitable as error:
-            unsuitable = unsuitable or error
-    raise unsuitable or BlenderNotFound(
-        "No Blender was found on the node.",
-        "Install it there (on the PATH, or in a usual place), or give its path in the node's settings.",
-    )
+            tried = suitable(there, version)
+        except (BlenderNotFound, BlenderUnsuitable) as error:
+            error.system = survey.system
+            if not node.send_blender:
+                raise
+            tried = [Found(_deliver(node, connection, shell, survey.system, local_blender, starter))]
+            connection = connect()  # The last one ended with its command.
+    failure: NodeError | None = None
+    for number, one in enumerate(tried):
+        if number:
+            connection = connect()
+        try:
+            channel = connection.open(remote_command(one.path, node, shell))
+            link, info = _start(channel, inbox, version, cleanup, starter)
+        except (BlenderNotFound, BlenderUnsuitable) as error:
+            failure = failure or error
+            continue
+        others = tuple(str(other) for other in there if other != one)
+        return link, replace(info, blender_path=info.blender_path or one.path, others=others)
+    assert failure is not None
+    raise failure
+
+
+def _deliver(
+    node: Node,
+    connection: Connection,
+    shell: Shell,
+    system: str,
+    local_blender: Sequence[str],
+    starter: Starter,
+) -> str:
+    """Send the node a Blender; returns its path there."""
+    if node.blender_archive:
+        installation: delivery.Installation | None = delivery.Installation(
+            Path(node.blender_archive).expanduser()
+        )
+    elif delivery.platform_of(system) != delivery.platform_here():
+        raise BlenderNotFound(
+            f"The node has no Blender that suits, and that of this computer ({delivery.platform_here()})"
+            f" does not run there ({delivery.platform_of(system) or 'unknown'}).",
+            "Name an archive from blender.org that does, or install it there.",
+        )
+    else:
+        installation = delivery.own_installation(local_blender[0])
+    if installation is None or not installation.path.exists():
+        raise BlenderNotFound(
+            "The node has no Blender that suits, and that of this computer cannot be sent: it is part of"
+            " the system it is installed in."
+            if installation is None
+            else f"There is no {installation.path} to send to the node.",
+            "Name an archive from blender.org in the node's settings.",
+        )
+    with delivery.one_at_a_time(node.address):
+        return delivery.deliver(connection, shell, installation, partial(starter.say, "syncing"))
 
 
 def _start(
-    channel: Any, inbox: queue.Queue[Any], version: tuple[int, int, int] | None, cleanup: ExitStack
+    channel: Any,
+    inbox: queue.Queue[Any],
+    version: tuple[int, int, int] | None,
+    cleanup: ExitStack,
+    starter: Starter,
 ) -> tuple[WorkerLink, NodeInfo]:
     link = WorkerLink(channel, inbox)
     with ExitStack() as failed:
         failed.callback(link.abort, "not used")
-        info = link.start()
+        starter.hold(link)
+        info = link.start(partial(starter.say, "starting"), starter.longest_wait)
         if version is not None and info.blender_version[:2] != version[:2]:
             wanted = ".".join(map(str, version))
             raise BlenderUnsuitable(
@@ -197,11 +283,20 @@ def _start(
             )
         failed.pop_all()
     cleanup.callback(link.close, GOODBYE_S)
-    return link, info
+    return link, replace(info, warning=warning_about(info.blender_version, version))
 
 
-def check_node(node: Node, *, access: Access | None, local_blender: Sequence[str]) -> NodeInfo:
+def check_node(
+    node: Node,
+    *,
+    access: Access | None,
+    local_blender: Sequence[str],
+    version: tuple[int, int, int] | None = None,
+    say: Callable[[str, str], None] | None = None,
+) -> NodeInfo:
     """Do all that a render would do before its first tile, and say what was found.
+
+    With a `version`, the node's Blender must suit it as for a render. `say` hears what is going on.
 
     1 MiB of all byte values goes there and back: a terminal or a text mode in between is
     found here and not in a picture. Raises NodeError.
@@ -209,7 +304,13 @@ def check_node(node: Node, *, access: Access | None, local_blender: Sequence[str
     inbox: queue.Queue[Any] = queue.Queue()
     with ExitStack() as cleanup:
         link, info = open_worker(
-            node, inbox, access=access, local_blender=local_blender, version=None, cleanup=cleanup
+            node,
+            inbox,
+            access=access,
+            local_blender=local_blender,
+            version=version,
+            cleanup=cleanup,
+            starter=Starter(say=say or _unheard, longest_wait=TEST_QUEUE_S),
         )
         try:
             link.send({"type": "echo"}, ECHO_BYTES)
@@ -250,8 +351,11 @@ class NodeLife:
         access: Access | None,
         local_blender: Sequence[str],
         book: RecipeBook,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
+        """`share` says which of how many workers of its node this is; of 0 where each has one GPU."""
         self.node = node
+        self._share = share
         self._job = job
         self._snapshot = snapshot
         self._post = post
@@ -323,6 +427,7 @@ class NodeLife:
         self._inbox = queue.Queue()
         self._asked.clear()
         with ExitStack() as cleanup:
+            cleanup.callback(self._forget_link)
             self._state("connecting")
             link, info = open_worker(
                 self.node,
@@ -331,16 +436,26 @@ class NodeLife:
                 local_blender=self._local_blender,
                 version=self._job.blender_version,
                 cleanup=cleanup,
+                starter=Starter(self._say_while_starting, self._hold),
             )
-            self._link = link
-            cleanup.callback(self._forget_link)
             if self._stopping.is_set():
                 return
             self._post(StateChanged(self.node.name, "syncing", "", info))
             if self._sync(link) and self._open(link):
                 self._has_joined = True
-                self._post(Joined(self.node.name))
                 self._serve(link)
+
+    def _hold(self, link: WorkerLink) -> None:
+        """What is starting can be stopped too: in a queue it may stand for hours."""
+        self._link = link
+        if self._stopping.is_set():
+            link.abort("told to stop")
+
+    def _say_while_starting(self, state: str, detail: str) -> None:
+        # A Blender that is being sent is not finished; the thread that watches a start has nothing to end.
+        if self._stopping.is_set() and threading.current_thread() is self._thread:
+            raise WorkerLost("Told to stop.")
+        self._state(state, detail)
 
     def _forget_link(self) -> None:
         self._link = None
@@ -381,6 +496,12 @@ class NodeLife:
             "pixels": [asdict(entry) for entry in job.pixels],
             # Compressing costs more than copying where nothing crosses a network.
             "codec": "NONE" if self.node.is_local else "ZIP",
+            "device": self.node.device,
+            "share": self._share,
+            "use_preferences": self.node.use_preferences,
+            # F12's own devices count here; those of other machines are others.
+            "own_device": job.compute_device if self.node.is_local else "",
+            "own_device_ids": job.compute_device_ids,
         }
         link.send(request)
         while True:
@@ -395,6 +516,8 @@ class NodeLife:
                 return False
             header = item[0]
             if header["type"] == "opened":
+                device = ", ".join((str(header["device"]), *map(str, header["names"])))
+                self._post(Joined(self.node.name, device, int(header["gpus"])))
                 return True
             raise SceneRefused(f"The scene could not be opened there: {header.get('text', header)}")
 

@@ -13,10 +13,12 @@ from typing import Any
 
 from .job import BACKENDS, THIS_COMPUTER, Node, NodeListError
 from .mapping import parse_mappings
+from .worker.devices import parse as parse_device
 
 _ADDRESS = re.compile(
     r"^(?:(?P<user>[^@\s]+)@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^@:\s\[\]]+)(?::(?P<port>\d+))?$"
 )
+MOST_WORKERS = 256
 _USUAL = {field.name: field.default for field in dataclasses.fields(Node) if field.name != "name"}
 _FIELDS = {name: type(value) for name, value in _USUAL.items()}
 
@@ -89,6 +91,12 @@ def _node(table: dict[str, Any], where: str) -> Node:
         parse_mappings(node.mappings)
     except NodeListError as error:
         raise NodeListError(f"{where}: {error.message}", error.hint) from None
+    if not 0 <= node.workers <= MOST_WORKERS:
+        raise NodeListError(f"{where}: workers must be 0 to {MOST_WORKERS}.")
+    try:
+        parse_device(node.device)
+    except ValueError as error:
+        raise NodeListError(f"{where}: {error}.") from None
     return node
 
 

@@ -38,6 +38,8 @@ class NodeJoined:
     """The node has the scene open and can render."""
 
     node: str
+    speed: float | None = None
+    """Pixels of this scene per second, from a benchmark; None if nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +179,14 @@ class _Node:
     tiles_done: int = 0
     pixels_done: int = 0
     seconds: float = 0.0
+    speed: float | None = None
+    """Pixels per second, from a benchmark."""
 
     def seconds_for(self, tile: Tile) -> float | None:
-        """Estimated from what it rendered so far; None before its first tile."""
-        return self.seconds / self.pixels_done * tile.rect.area if self.pixels_done else None
+        """Estimated from what it rendered so far, or from a benchmark before its first tile."""
+        if self.pixels_done:
+            return self.seconds / self.pixels_done * tile.rect.area
+        return tile.rect.area / self.speed if self.speed else None
 
 
 class Scheduler:
@@ -238,8 +244,9 @@ class Scheduler:
             case NodeExpected(name):
                 self._nodes[name] = self._nodes.get(name) or _Node(name)
                 self._nodes[name].is_gone = False
-            case NodeJoined(name):
+            case NodeJoined(name, speed):
                 self._node(name).is_here = True
+                self._node(name).speed = speed
                 self._node(name).is_gone = False
             case NodeLeft(name, reason, is_final):
                 self._leave(self._node(name), reason, is_final, now, commands)

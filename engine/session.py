@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import denoise, exr, framebuffer, heatmap, merge, node
+from . import benchmark, denoise, exr, framebuffer, heatmap, merge, node
 from . import scheduler as plan
 from .job import (
     AnswersNeeded,
@@ -48,6 +48,7 @@ from .recipes import RecipeBook
 from .report import NodeRow, Report
 from .store import JobStore
 from .tiling import tiles_of
+from .workers import merged, merged_row, worker_name
 
 if TYPE_CHECKING:
     from .access import Access
@@ -77,6 +78,7 @@ class RenderSession:
         local_blender: Sequence[str],
         can_ask: bool = False,
         recipes: Path | None = None,
+        speeds: benchmark.Speeds | None = None,
     ) -> None:
         """Tiles that `store` already holds are not rendered again.
 
@@ -85,6 +87,7 @@ class RenderSession:
         answers for unknown hosts and passphrases, so nodes that need an answer are waited for.
         In the folder `recipes` it is remembered what files consist of, so that the next render
         need not read them again.
+        `speeds` of earlier renders are begun with, and added to.
         Raises JobError without a node.
         """
         if not nodes:
@@ -104,9 +107,16 @@ class RenderSession:
         self._started = 0.0
         self._channels: frozenset[str] | None = None
         self._lives: dict[str, node.NodeLife] = {}
+        """By the name of the worker: a node may have several."""
         self._book = RecipeBook(recipes)
         self._sent: Counter[str] = Counter()
+        self._nodes: dict[str, Node] = {}
+        self._owners: dict[str, str] = {}
+        """Worker -> node."""
         self._status: dict[str, NodeStatus] = {}
+        self._speeds = speeds or benchmark.Speeds(None)
+        self._speed_keys: dict[str, str] = {}
+        self._pixels: Counter[str] = Counter()
         self._pending: node.Arrived | None = None
         self._handed_out: dict[tuple[str, int, int], Tile] = {}
         self.framebuffer = framebuffer.Framebuffer(job)
@@ -142,10 +152,12 @@ class RenderSession:
         """Let a node take part that was not there at the start, or that failed before."""
         self._inbox.put(late)
 
-    def retry(self, name: str) -> None:
-        """Try a failed node again: its host is trusted now, its passphrase is known."""
-        if name in self._lives:
-            self.add_node(self._lives[name].node)
+    def retry(self, name: str, *, send_blender: bool = False) -> None:
+        """Try a failed node again: its host is trusted now, its passphrase is known, or it may be
+        sent a Blender."""
+        if name in self._nodes:
+            listed = self._nodes[name]
+            self.add_node(replace(listed, send_blender=listed.send_blender or send_blender))
 
     def decline(self, name: str) -> None:
         """Nobody answers what a node asks: it is not waited for any longer."""
@@ -211,21 +223,29 @@ class RenderSession:
                 self.framebuffer.paste(tile, framebuffer.window(shown, tile, self._job))
 
     def _add(self, listed: Node) -> None:
-        old = self._lives.get(listed.name)
-        if old is not None and not (self._status[listed.name].state == "failed" and old.join(1.0)):
+        self._nodes[listed.name] = listed
+        for index in range(max(1, listed.workers)):
+            self._add_worker(listed, index)
+
+    def _add_worker(self, listed: Node, index: int) -> None:
+        name = worker_name(listed.name, index)
+        old = self._lives.get(name)
+        if old is not None and not (self._status[name].state == "failed" and old.join(1.0)):
             return  # It is still living.
         life = node.NodeLife(
-            listed,
+            replace(listed, name=name),
             self._job,
             self._store.snapshot,
             self._inbox.put,
             access=self._access,
             local_blender=self._local_blender,
             book=self._book,
+            share=(index, listed.workers),
         )
-        self._lives[listed.name] = life
-        self._set_status(NodeStatus(listed.name))
-        self._do(self._scheduler.handle(plan.NodeExpected(listed.name), time.monotonic()))
+        self._lives[name] = life
+        self._owners[name] = listed.name
+        self._set_status(NodeStatus(name))
+        self._do(self._scheduler.handle(plan.NodeExpected(name), time.monotonic()))
         life.start()
 
     def _take(self, event: node.NodeEvent | _Declined | Node | str) -> plan.Finish | None:
@@ -243,17 +263,17 @@ class RenderSession:
                 return self._do(
                     self._scheduler.handle(plan.NodeLeft(name, "not answered", is_final=True), now)
                 )
-            case node.Joined(name):
-                self._set_status(replace(self._status[name], state="idle", detail=""))
-                return self._do(self._scheduler.handle(plan.NodeJoined(name), now))
+            case node.Joined(name, device, gpus):
+                return self._joined(name, device, gpus, now)
             case node.Left(name, error, is_final):
                 state = "failed" if is_final else "offline"
                 self._set_status(
                     replace(self._status[name], state=state, detail=error.message, tile=None, error=error)
                 )
                 self._store.note("left", node=name, reason=str(error))
-                is_asking = self._can_ask and isinstance(
-                    error, HostKeyUnknown | PassphraseNeeded | AnswersNeeded
+                is_asking = self._can_ask and (
+                    isinstance(error, HostKeyUnknown | PassphraseNeeded | AnswersNeeded)
+                    or bool(getattr(error, "system", ""))
                 )
                 left = plan.NodeLeft(name, error.message, is_final and not is_asking)
                 return self._do(self._scheduler.handle(left, now))
@@ -266,6 +286,19 @@ class RenderSession:
             case node.Arrived():
                 return self._arrived(event, now)
         return None
+
+    def _joined(self, name: str, device: str, gpus: int, now: float) -> plan.Finish | None:
+        status = self._status[name]
+        owner = self._nodes[self._owners[name]]
+        assert status.info is not None  # It comes before.
+        self._speed_keys[name] = benchmark.key(owner, status.info, device, self._job)
+        speed = self._speeds.of(self._speed_keys[name])
+        self._set_status(replace(status, state="idle", detail="", device=device, speed=speed or 0.0))
+        if name == owner.name and owner.workers == 0:
+            # Only now is it known how many GPUs there are: each gets a worker of its own.
+            for index in range(1, gpus):
+                self._add_worker(owner, index)
+        return self._do(self._scheduler.handle(plan.NodeJoined(name, speed), now))
 
     def _arrived(self, event: node.Arrived, now: float) -> plan.Finish | None:
         tile, name, attempt = event.tile, event.node, event.attempt
@@ -315,6 +348,7 @@ class RenderSession:
 
     def _keep(self, arrived: node.Arrived) -> None:
         name, tile, attempt, seconds = arrived.node, arrived.tile, arrived.attempt, arrived.seconds
+        self._pixels[name] += tile.rect.area
         self._store.keep(
             tile, arrived.data, attempt=attempt, node=name, seconds=seconds, samples=arrived.samples
         )
@@ -334,7 +368,11 @@ class RenderSession:
     def _set_status(self, status: NodeStatus) -> None:
         if self._status.get(status.name) != status:
             self._status[status.name] = status
-            self._messages.put(NodeChanged(status))
+            owner = self._owners[status.name]
+            self._messages.put(NodeChanged(merged(owner, self._statuses_of(owner))))
+
+    def _statuses_of(self, owner: str) -> list[NodeStatus]:
+        return [status for name, status in self._status.items() if self._owners[name] == owner]
 
     def _update_work(self, name: str) -> None:
         """Bring a node's status up to what the scheduler knows of it."""
@@ -347,7 +385,10 @@ class RenderSession:
         elif state == "rendering":
             state = "idle"
         mean = seconds / count if count else 0.0
-        self._set_status(replace(status, state=state, tile=tile, tiles_done=count, mean_seconds=mean))
+        speed = self._pixels[name] / seconds if seconds else status.speed
+        self._set_status(
+            replace(status, state=state, tile=tile, tiles_done=count, mean_seconds=mean, speed=speed)
+        )
 
     def _finish_frame(self) -> bool:
         """From tiles to the frame that F12 would have given. Returns False when cancelled meanwhile."""
@@ -403,7 +444,15 @@ class RenderSession:
             failure = self._status[name].error
             words = str(failure.message) if failure else ""
             rows.append(NodeRow(name, count, seconds, words, self._sent[name]))
+            # A part of the samples of a frame is no measure for whole pixels.
+            if seconds and name in self._speed_keys and all(tile.samples is None for tile in self._tiles):
+                self._speeds.learn(self._speed_keys[name], self._pixels[name] / seconds)
         self._book.clean()
+        self._speeds.save()
+        rows = [
+            merged_row(owner, [row for row in rows if self._owners[row.node] == owner])
+            for owner in dict.fromkeys(self._owners.values())
+        ]
         try:
             self._store.note("end", outcome=outcome, wall_seconds=round(wall, 3))
         except StoreError as failure:

@@ -241,6 +241,10 @@ class SshChannel:
                 f"the connection broke ({str(error) or 'closed'}).", node=self._connection.node.name
             ) from None
 
+    def end_input(self) -> None:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.shutdown_write()
+
     def stderr_tail(self) -> str:
         if self._channel.closed or self._channel.exit_status_ready():
             self._drain.join(0.5)

@@ -15,6 +15,7 @@ from .job import BlenderNotFound, ConnectError
 STDERR_TAIL_BYTES = 64 * 1024
 BELOW_NORMAL_NICE = 10
 ENDING_S = 1.5
+TERM_S = 0.5
 
 
 def survive_broken_pipes() -> None:
@@ -36,6 +37,9 @@ class Channel(Protocol):
     def write(self, data: bytes | memoryview) -> None:
         """Write all of `data`. Raise ConnectError where the other end is gone."""
 
+    def end_input(self) -> None:
+        """Let the command read the end of its stdin; it may still answer."""
+
     def stderr_tail(self) -> str:
         """The end of what the command wrote to stderr, at most STDERR_TAIL_BYTES of it."""
 
@@ -50,8 +54,9 @@ class Channel(Protocol):
 class ProcessChannel:
     """A program on this computer. `gone` names it in the error of a write after its end."""
 
-    def __init__(self, command: Sequence[str], flags: int, gone: str) -> None:
+    def __init__(self, command: Sequence[str], flags: int, gone: str, *, has_launcher: bool = False) -> None:
         """Start `command`. Raise OSError where there is no such program."""
+        self._has_launcher = has_launcher
         self._gone = gone
         self._process = subprocess.Popen(
             command,
@@ -90,6 +95,11 @@ class ProcessChannel:
         except (OSError, ValueError) as error:
             raise ConnectError(f"{self._gone} ended ({error}).") from None
 
+    def end_input(self) -> None:
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):  # It was gone already.
+                self._process.stdin.close()
+
     def stderr_tail(self) -> str:
         # The last words come just before the end of the stream.
         if self._process.poll() is not None:
@@ -104,9 +114,7 @@ class ProcessChannel:
 
     def close(self) -> None:
         """The worker ends by itself, cleaning up, when its stdin does; if not, it is killed."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):  # It was gone already.
-                self._process.stdin.close()
+        self.end_input()
         if self.exit_status(ENDING_S) is None:
             self._kill()
 
@@ -116,17 +124,21 @@ class ProcessChannel:
             return
         # The whole group: a launcher may stand between us and Blender. It may be gone by now.
         with contextlib.suppress(ProcessLookupError):
+            if self._has_launcher:
+                # Asked first: srun takes its job out of the queue then.
+                os.killpg(self._process.pid, signal.SIGTERM)
+                self.exit_status(TERM_S)
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
 class LocalChannel(ProcessChannel):
     """A command on this computer, at lower priority, so that the desktop stays smooth."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], *, has_launcher: bool = False) -> None:
         """Start `command`. Raise BlenderNotFound where there is no such program."""
         flags = windows_flags("BELOW_NORMAL_PRIORITY_CLASS", "CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW")
         try:
-            super().__init__(command, flags, "the worker on this computer")
+            super().__init__(command, flags, "the worker on this computer", has_launcher=has_launcher)
         except OSError as error:
             raise BlenderNotFound(
                 f"Blender could not be started: {error}.", "Check the path of Blender."

@@ -13,6 +13,7 @@ CLASSES = (
     nodes.DISTRIBUTED_CYCLES_OT_node_test,
     questions.DISTRIBUTED_CYCLES_OT_trust_host,
     questions.DISTRIBUTED_CYCLES_OT_enter_passphrase,
+    questions.DISTRIBUTED_CYCLES_OT_send_blender,
     render.DISTRIBUTED_CYCLES_OT_render,
     render.DISTRIBUTED_CYCLES_OT_resume,
     render.DISTRIBUTED_CYCLES_OT_cancel,

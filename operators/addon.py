@@ -8,6 +8,8 @@ from typing import Any
 import bpy
 
 from ..engine.access import Access, usual_access
+from ..engine.benchmark import Speeds
+from ..engine.delivery import Installation, own_installation, platform_here, platform_of
 from ..engine.job import Node
 
 PACKAGE = (__package__ or "").rpartition(".")[0]
@@ -37,6 +39,21 @@ def jobs_folder() -> Path:
 def local_blender() -> tuple[str, ...]:
     """The beginning of the command line that starts this Blender once more."""
     return (bpy.app.binary_path,)
+
+
+def installation() -> Installation | None:
+    """This Blender, if it is one that can be sent to a node."""
+    return own_installation(bpy.app.binary_path)
+
+
+def can_send_to(system: str) -> bool:
+    """Whether this Blender can be sent to, and runs on, a node that calls itself `system`."""
+    return bool(system) and platform_of(system) == platform_here() and installation() is not None
+
+
+def speeds() -> Speeds:
+    """How fast nodes rendered in the past."""
+    return Speeds(user_folder() / "speeds.json")
 
 
 def access() -> Access:

@@ -23,7 +23,8 @@ import bpy
 
 from ..engine.heatmap import grey_path
 from ..engine.job import EngineError, HostKeyUnknown, JobError, NodeInfo
-from ..engine.messages import NodeChanged, PhaseChanged, Progress, SessionDone, TileEnded
+from ..engine.launcher import is_queued
+from ..engine.messages import NodeChanged, NodeStatus, PhaseChanged, Progress, SessionDone, TileEnded
 from ..engine.node import check_node
 from ..engine.nodelist import read_nodes
 from . import addon, cli_nodes, node_files, result, running, snapshot, start
@@ -281,6 +282,7 @@ def _cancelled_by_signals() -> Iterator[None]:
 def _drive(begun: running.Running, options: argparse.Namespace) -> SessionDone:
     """Follow the session to its end."""
     line = _ProgressLine()
+    told: set[str] = set()
     while True:
         for message in begun.session.poll(POLL_S):
             match message:
@@ -291,7 +293,12 @@ def _drive(begun: running.Running, options: argparse.Namespace) -> SessionDone:
                     line.show(message)
                 case PhaseChanged(phase):
                     line.say(f"{phase}...")
-                case NodeChanged(status) if status.error is not None:
+                case NodeChanged(status) if status.error is None:
+                    for text in _worth_saying(status):
+                        if text not in told:
+                            told.add(text)
+                            line.say(text)
+                case NodeChanged(status):
                     line.say(f"{status.name}: {status.error.message} {status.error.hint}".strip())
                     if _is_answered(begun.access, status.error, options):
                         begun.session.retry(status.name)
@@ -307,6 +314,24 @@ def _is_answered(access: Access | None, error: EngineError, options: argparse.Na
         cli_nodes.accept(access, error)
         return True
     return cli_nodes.answer(access, error)
+
+
+def _worth_saying(status: NodeStatus) -> Iterator[str]:
+    """What a person should hear of a node that is well: a queue it stands in, a Blender that is sent."""
+    if status.info and status.info.warning:
+        yield f"Warning: {status.name}: {status.info.warning}"
+    if is_queued(status.detail) or status.detail.startswith("sending Blender: 0%"):
+        yield f"{status.name}: {status.detail.replace(': 0% of', ',')}"
+
+
+def _teller(name: str) -> Callable[[str, str], None]:
+    """Says the same things during a test."""
+
+    def say(state: str, detail: str) -> None:
+        for text in _worth_saying(NodeStatus(name, state, detail)):
+            _say(text)
+
+    return say
 
 
 class _ProgressLine:
@@ -350,7 +375,13 @@ def _test_nodes(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
     def check(node: Any) -> NodeInfo | EngineError:
         try:
-            return check_node(node, access=access, local_blender=blender)
+            return check_node(
+                node,
+                access=access,
+                local_blender=blender,
+                version=tuple(bpy.app.version),
+                say=_teller(node.name),
+            )
         except EngineError as error:
             if not _is_answered(access, error, options):
                 return error
@@ -371,6 +402,8 @@ def _test_nodes(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
                     "cores": found.cores,
                     "devices": list(found.devices),
                     "error": None,
+                    "warning": found.warning or None,
+                    "others": list(found.others),
                 }
             )
         else:

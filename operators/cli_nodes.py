@@ -74,6 +74,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="trust hosts that are not known yet; a changed key is refused all the same",
     )
+    group.add_argument(
+        "--send-blender",
+        action="store_true",
+        help="send this Blender, or that of --blender-archive, to nodes that have none that suits",
+    )
+    group.add_argument(
+        "--blender-archive", type=Path, metavar="FILE", help="archive of a Blender to send, from blender.org"
+    )
 
 
 def _address(text: str) -> Node:
@@ -114,12 +122,15 @@ def chosen(options: argparse.Namespace) -> list[Node]:
         raise JobError(
             "Blender may not go online, so no SSH node can be reached.", "Start it with --online-mode."
         )
+    archive = str(options.blender_archive.expanduser().absolute()) if options.blender_archive else ""
     identity = str(options.identity.expanduser().absolute()) if options.identity else ""
     return named_apart(
         dataclasses.replace(
             node,
             threads=node.threads or (options.threads if node.is_local else 0),
             key_file=node.key_file or ("" if node.is_local else identity),
+            send_blender=node.send_blender or (not node.is_local and (options.send_blender or bool(archive))),
+            blender_archive=node.blender_archive or archive,
         )
         for node in nodes
     )

@@ -3,6 +3,7 @@
 No `from __future__ import annotations` here: Blender reads the annotations themselves.
 """
 
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +19,17 @@ from . import addon, running
 
 TEST_PERIOD_S = 0.1
 COPIED = (
-    "enabled",
-    "host",
-    "port",
-    "user",
-    "key_file",
-    "blender",
-    "threads",
-    "mappings",
-    "cache_folder",
-    "cache_gib",
-    "backend",
+    *("enabled", "host", "port", "user", "key_file", "blender", "threads"),
+    *(
+        "device",
+        "device_numbers",
+        "workers",
+        "launcher",
+        "use_preferences",
+        "send_blender",
+        "blender_archive",
+    ),
+    *("mappings", "cache_folder", "cache_gib", "backend"),
 )
 
 
@@ -68,7 +69,20 @@ def _node(entry: Any, name: str) -> Node:
         cache_folder=entry.cache_folder.strip(),
         cache_gib=entry.cache_gib,
         backend=entry.backend,
+        device=_device(entry),
+        workers=entry.workers,
+        launcher=entry.launcher.strip(),
+        use_preferences=entry.use_preferences,
+        send_blender=entry.send_blender and not entry.is_this_computer,
+        blender_archive=bpy.path.abspath(entry.blender_archive.strip()),
     )
+
+
+def _device(entry: Any) -> str:
+    if entry.device == "AUTO":
+        return ""
+    numbers = ",".join(re.findall(r"\d+", entry.device_numbers))
+    return f"{entry.device}:{numbers}" if numbers and entry.device != "CPU" else str(entry.device)
 
 
 def listed_nodes(*, is_online: bool) -> tuple[list[Node], list[str]]:
@@ -200,16 +214,28 @@ class NodeTest:
 
     node: Node
     result: NodeInfo | EngineError | None = None
+    progress: str = ""
+    """What is going on, in words."""
 
     def __post_init__(self) -> None:
         self._access = addon.access_for([self.node])
         self._local_blender = addon.local_blender()
+        self._version = tuple(bpy.app.version)
         self.thread = threading.Thread(target=self._run, name="dc-test", daemon=True)
         self.thread.start()
 
+    def _say(self, state: str, detail: str) -> None:
+        self.progress = f"{state.capitalize()}: {detail}"
+
     def _run(self) -> None:
         try:
-            self.result = check_node(self.node, access=self._access, local_blender=self._local_blender)
+            self.result = check_node(
+                self.node,
+                access=self._access,
+                local_blender=self._local_blender,
+                version=self._version,
+                say=self._say,
+            )
         except EngineError as error:
             self.result = error
         except Exception as bug:  # noqa: BLE001 - a bug here must reach a person, not vanish
@@ -218,11 +244,16 @@ class NodeTest:
 
 def describe(info: NodeInfo) -> str:
     """What is known of a node's Blender, in lines."""
-    return (
-        f"{info.system} {info.machine}, {info.cores} cores\n"
-        f"Blender {info.version_text}: {info.blender_path}\n"
-        f"Devices: {', '.join(info.devices) or 'CPU'}"
-    )
+    lines = [
+        f"{info.system} {info.machine}, {info.cores} cores",
+        f"Blender {info.version_text}: {info.blender_path}",
+        f"Devices: {', '.join(info.devices) or 'CPU'}",
+    ]
+    if info.warning:
+        lines.append(f"Warning: {info.warning}")
+    if info.others:
+        lines.append(f"Also there: {', '.join(info.others)}")
+    return "\n".join(lines)
 
 
 class DISTRIBUTED_CYCLES_OT_node_test(bpy.types.Operator):
@@ -256,6 +287,9 @@ class DISTRIBUTED_CYCLES_OT_node_test(bpy.types.Operator):
         return {"RUNNING_MODAL"}
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        if event.type == "TIMER" and self._test.progress not in ("", self._line().text):
+            self._line().text = self._test.progress
+            running.redraw("PREFERENCES")
         if event.type != "TIMER" or self._test.thread.is_alive():
             return {"PASS_THROUGH"}
         self.cancel(context)

@@ -8,8 +8,10 @@ from typing import Any
 import bpy
 from bpy.props import StringProperty
 
+from ..engine.delivery import megabytes
 from ..engine.job import AnswersNeeded, EngineError, HostKeyUnknown, PassphraseNeeded
 from . import addon, running
+from .nodes import node_title
 
 DIALOG_WIDTH_PX = 520
 SHOWN_FILES = 20
@@ -22,7 +24,7 @@ class _Typed:
     text = ""
 
 
-def _answered(context: bpy.types.Context, node: str) -> None:
+def _answered(context: bpy.types.Context, node: str, *, send_blender: bool = False) -> None:
     """Go on where the question came up: in the running render, or in the Test."""
     running.questions.pop(node, None)
     status = context.window_manager.distributed_cycles
@@ -30,7 +32,7 @@ def _answered(context: bpy.types.Context, node: str) -> None:
         status.nodes[node].question = "NONE"
     current = running.current()
     if current is not None and node in status.nodes:
-        current.session.retry(node)
+        current.session.retry(node, send_blender=send_blender)
     elif not bpy.app.background:
         bpy.ops.distributed_cycles.node_test("INVOKE_DEFAULT", name=node)
     running.redraw("PROPERTIES", "PREFERENCES")
@@ -222,3 +224,37 @@ class DISTRIBUTED_CYCLES_OT_answer_login(bpy.types.Operator):
     def _question(self) -> AnswersNeeded | None:
         question = running.questions.get(self.node)
         return question if isinstance(question, AnswersNeeded) else None
+
+
+class DISTRIBUTED_CYCLES_OT_send_blender(bpy.types.Operator):
+    """Send this Blender to the machine, which has none that suits"""
+
+    bl_idname = "distributed_cycles.send_blender"
+    bl_label = "Send Blender..."
+    bl_options = {"INTERNAL"}
+
+    node: StringProperty(options={"SKIP_SAVE", "HIDDEN"})
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        installation = addon.installation()
+        if installation is None or self.node not in running.questions:
+            return {"CANCELLED"}
+        self._size = installation.size
+        return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH_PX)
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        column = self.layout.column()
+        column.label(text=f"Send Blender {bpy.app.version_string} to {self.node}?", icon="EXPORT")
+        column.label(text=f"{megabytes(self._size)}, compressed on the way, once.")
+        column.label(text="It is kept there in ~/.cache/distributed-cycles/blender.")
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        if addon.installation() is None or self.node not in running.questions:
+            return {"CANCELLED"}
+        preferences = addon.preferences()
+        for entry in preferences.nodes if preferences else ():
+            if node_title(entry) == self.node:
+                entry.send_blender = True
+                context.preferences.is_dirty = True
+        _answered(context, self.node, send_blender=True)
+        return {"FINISHED"}

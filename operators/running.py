@@ -16,6 +16,8 @@ import bpy
 from ..engine.job import (
     THIS_COMPUTER,
     AnswersNeeded,
+    BlenderNotFound,
+    BlenderUnsuitable,
     EngineError,
     HostKeyUnknown,
     Job,
@@ -73,6 +75,7 @@ def begin(job: Job, store: JobStore, nodes: list[Node], *, access: Access | None
             local_blender=addon.local_blender(),
             can_ask=can_ask,
             recipes=addon.user_folder("recipes"),
+            speeds=addon.speeds(),
         )
     except EngineError:
         store.close()
@@ -188,6 +191,10 @@ def _show_node(shown: Any, node: NodeStatus) -> None:
         line.tile = f"{rect.width} x {rect.height} at {rect.x}, {rect.y}"
     line.tiles_done = node.tiles_done
     line.mean_seconds = node.mean_seconds
+    line.device, line.speed = node.device, node.speed
+    warning = f"{node.name}: {node.info.warning}" if node.info and node.info.warning else ""
+    if warning and all(message.text != warning for message in shown.messages):
+        say(warning, "WARNING")
     line.error = f"{node.error.message} {node.error.hint}".strip() if node.error else ""
     line.question = ask(node.name, node.error)
     if node.state == "failed" and line.question == "NONE" and node.name == THIS_COMPUTER:
@@ -203,6 +210,8 @@ def ask(name: str, error: EngineError | None) -> str:
         kind = "PASSPHRASE"
     elif isinstance(error, AnswersNeeded):
         kind = "ANSWERS"
+    elif isinstance(error, BlenderNotFound | BlenderUnsuitable) and addon.can_send_to(error.system):
+        kind = "SEND"
     if kind == "NONE" or error is None:
         questions.pop(name, None)
     else:

@@ -7,6 +7,7 @@ import os
 import sys
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 import bpy
 import numpy as np
@@ -144,8 +145,20 @@ def take(scene: bpy.types.Scene, view_layer: str, wishes: Wishes, *, workers: in
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         files=found.files,
         pixels=unsaved,
+        **_devices(scene),
     )
     return Snapshot(job, (*warnings_of(scene, wishes), *warnings), found.missing)
+
+
+def _devices(scene: bpy.types.Scene) -> dict[str, Any]:
+    """What F12 renders on in this Blender, as far as that is in its preferences."""
+    cycles = bpy.context.preferences.addons.get("cycles")
+    if scene.cycles.device != "GPU" or cycles is None:
+        return {}
+    chosen = cycles.preferences
+    kind = chosen.get_compute_device_type()
+    ids = tuple(entry.id for entry in chosen.devices if entry.use and entry.type in (kind, "CPU"))
+    return {"compute_device": kind, "compute_device_ids": ids}
 
 
 def save(store: JobStore) -> None:

@@ -13,6 +13,7 @@ ICONS = {"INFO": "INFO", "WARNING": "ERROR", "ERROR": "CANCEL"}
 STATE_ICONS = {
     "offline": "UNLINKED",
     "connecting": "LINKED",
+    "starting": "TIME",
     "syncing": "EXPORT",
     "idle": "PAUSE",
     "rendering": "RENDER_STILL",
@@ -89,6 +90,7 @@ class DISTRIBUTED_CYCLES_PT_render(_RenderPanel, bpy.types.Panel):
             ("Frame", str(scene.frame_current)),
             ("Seed", f"{scene.cycles.seed}{' (animated)' if scene.cycles.use_animated_seed else ''}"),
             *_split_lines(split, margin),
+            ("Scripts", "run on nodes as here" if snapshot.use_scripts() else "do not run on nodes"),
         ):
             line = column.split(factor=0.4)
             title = line.row()
@@ -138,6 +140,10 @@ class DISTRIBUTED_CYCLES_PT_nodes(_RenderPanel, bpy.types.Panel):
                 row = box.row()
                 row.label(text=f"{node.tiles_done} tiles, {node.mean_seconds:.2f} s each", icon="BLANK1")
                 _at_the_right(row, node.tile)
+            if node.device:
+                row = box.row()
+                row.label(text=node.device, icon="BLANK1")
+                _at_the_right(row, f"{node.speed:,.0f} px/s" if node.speed else "")
             if node.error:
                 wrapped(box, context, node.error, icon="ERROR", is_alert=True)
             elif node.detail:

@@ -91,6 +91,16 @@ class DistributedCyclesPreferences(bpy.types.AddonPreferences):
             layout.prop(node, "cache_folder", placeholder="the usual place")
             layout.prop(node, "cache_gib")
             layout.prop(node, "backend")
+        layout.prop(node, "device")
+        if node.device not in ("AUTO", "CPU"):
+            layout.prop(node, "device_numbers", placeholder="all")
+        layout.prop(node, "workers")
+        layout.prop(node, "launcher")
+        layout.prop(node, "use_preferences")
+        if not node.is_this_computer:
+            layout.prop(node, "send_blender")
+            if node.send_blender:
+                layout.prop(node, "blender_archive", placeholder="this Blender")
 
     def _draw_test(
         self, layout: bpy.types.UILayout, context: bpy.types.Context, node: DistributedCyclesNode
@@ -115,3 +125,5 @@ def draw_question(layout: bpy.types.UILayout, name: str, question: str) -> None:
         layout.operator("distributed_cycles.enter_passphrase", icon="KEYINGSET").node = name
     elif question == "ANSWERS":
         layout.operator("distributed_cycles.answer_login", icon="KEYINGSET").node = name
+    elif question == "SEND":
+        layout.operator("distributed_cycles.send_blender", icon="EXPORT").node = name

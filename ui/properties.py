@@ -20,6 +20,16 @@ QUESTIONS = (
     ("TRUST", "Trust", "The host's key is not known yet"),
     ("PASSPHRASE", "Passphrase", "The key file is locked"),
     ("ANSWERS", "Answers", "The SSH server asks for a password or a code"),
+    ("SEND", "Send Blender", "There is no Blender that suits"),
+)
+DEVICES = (
+    ("AUTO", "Automatic", "CPU for scenes set to CPU, for others the fastest kind of GPU that is there"),
+    ("CPU", "CPU", ""),
+    ("OPTIX", "OptiX", "NVIDIA, with ray tracing in hardware"),
+    ("CUDA", "CUDA", "NVIDIA"),
+    ("HIP", "HIP", "AMD"),
+    ("ONEAPI", "oneAPI", "Intel"),
+    ("METAL", "Metal", "Apple"),
 )
 
 
@@ -89,6 +99,37 @@ class DistributedCyclesNode(bpy.types.PropertyGroup):
         ),
         default="paramiko",
     )
+    device: EnumProperty(name="Device", description="What renders there", items=DEVICES)
+    device_numbers: StringProperty(
+        name="Only Devices",
+        description="Numbers of the GPUs to use, from 0, in the order in which Test shows those of a kind",
+    )
+    workers: IntProperty(
+        name="Workers",
+        description="Blenders that render there side by side; 0: one for each GPU that is used, or else one",
+        default=0,
+        min=0,
+        max=256,
+    )
+    launcher: StringProperty(
+        name="Launcher",
+        description="What stands before Blender's command there: srun --gres=gpu:1, docker exec -i NAME, nice -n 19",
+    )
+    use_preferences: BoolProperty(
+        name="Own Preferences",
+        description="Load the preferences and add-ons of the user there, for scenes that need them",
+        default=False,
+    )
+    send_blender: BoolProperty(
+        name="Send Blender",
+        description="Send this Blender, or the archive below, if there is none that suits",
+        default=False,
+    )
+    blender_archive: StringProperty(
+        name="Archive",
+        description="A Blender from blender.org for the node's system; if empty, this Blender is sent",
+        subtype="FILE_PATH",
+    )
 
 
 class DistributedCyclesTest(bpy.types.PropertyGroup):
@@ -118,6 +159,9 @@ class DistributedCyclesNodeStatus(bpy.types.PropertyGroup):
     mean_seconds: FloatProperty()
     error: StringProperty()
     question: EnumProperty(items=QUESTIONS)
+    device: StringProperty()
+    speed: FloatProperty()
+    """Pixels per second; 0 while it is not known."""
 
 
 class DistributedCyclesSettings(bpy.types.PropertyGroup):

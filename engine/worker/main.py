@@ -82,7 +82,8 @@ class Worker:
         elif kind == "open":
             start = time.perf_counter()
             self._scene = scene.OpenScene(self._folder.root, self._folder.path / "tile.exr", header)
-            self._send({"type": "opened", "seconds": time.perf_counter() - start})
+            seconds = time.perf_counter() - start
+            self._send({"type": "opened", "seconds": seconds, **self._scene.device})
         elif kind == "denoise":
             denoise.run(header)
             self._send({"type": "denoised"})
@@ -96,6 +97,7 @@ class Worker:
             return
         if self._scene is None:
             raise RuntimeError("no scene is open")
+        build_seconds = self._scene.warm_up(header["border"], header["samples"])
         start = time.perf_counter()
         render_seconds, exr = self._scene.render(header["border"], header["samples"])
         answer = {
@@ -105,6 +107,7 @@ class Worker:
             "render_seconds": render_seconds,
             "samples": self._scene.samples,
             "seconds": time.perf_counter() - start,
+            "build_seconds": build_seconds,
         }
         self._send(answer, exr)
 

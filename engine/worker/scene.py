@@ -9,6 +9,7 @@ from array import array
 from pathlib import Path
 from typing import Any
 
+from . import devices as cycles_devices
 from .blocks import file_paths
 from .paths import is_absolute, mirrored
 
@@ -19,6 +20,7 @@ SWITCHES = {
 }
 """First word of a pass -> the view layer's property that adds it."""
 SAMPLE = re.compile(r"\bSample (\d+)/")
+WARM_UP_PX = 4
 
 
 def describe() -> dict[str, Any]:
@@ -78,6 +80,9 @@ class OpenScene:
         self._seconds = 0.0
         self._samples: list[int] = []
         _set_up(scene, request)
+        self.device = cycles_devices.use(scene, request)
+        """What renders: kind, names, and how many GPUs there are to share."""
+        self._is_warm = False
         scene.render.filepath = str(output)
         scene.frame_set(request["frame"], subframe=request["subframe"])
         bpy.app.handlers.render_pre.append(self._render_pre)
@@ -112,6 +117,24 @@ class OpenScene:
         layers = [layer.name for layer in self._scene.view_layers if layer.use]
         counts = [count for count in self._samples if count]
         return dict(zip(layers, counts, strict=True)) if len(layers) == len(counts) else {}
+
+    def warm_up(self, border: list[float], samples: list[int] | None) -> float:
+        """Let Cycles build what it keeps between tiles, before the first one; returns the seconds.
+
+        A first tile that took that upon itself would tell nothing of the node's speed. A few
+        pixels in the middle of it are rendered, which cost some milliseconds.
+        """
+        if self._is_warm:
+            return 0.0
+        self._is_warm = True
+        start = time.perf_counter()
+        x, y = (border[0] + border[1]) / 2, (border[2] + border[3]) / 2
+        render = self._scene.render
+        scale = render.resolution_percentage / 100
+        width = min(WARM_UP_PX / (render.resolution_x * scale), border[1] - border[0])
+        height = min(WARM_UP_PX / (render.resolution_y * scale), border[3] - border[2])
+        self.render([x - width / 2, x + width / 2, y - height / 2, y + height / 2], samples)
+        return time.perf_counter() - start
 
     def render(self, border: list[float], samples: list[int] | None) -> tuple[float, bytes]:
         """Render the part of the frame inside `border` (min x, max x, min y, max y; fractions).
@@ -205,9 +228,10 @@ def _set_up(scene: Any, request: dict[str, Any]) -> None:
     render.use_file_extension = True
     render.use_overwrite = True
     render.use_placeholder = False
-    if request["threads"]:
+    threads = cycles_devices.threads_for(request["threads"], request["share"][1])
+    if threads:
         render.threads_mode = "FIXED"
-        render.threads = request["threads"]
+        render.threads = threads
     else:
         render.threads_mode = "AUTO"
     scene.cycles.use_denoising = False

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import zlib
 
-from engine.bootstrap import MODULES, first_line, remote_command
+from engine.bootstrap import BLENDER_ARGUMENTS, MODULES, first_line, worker_words
+from engine.job import Node
 
 
 def test_one_line_without_its_own_nonce() -> None:
@@ -20,10 +21,12 @@ def test_one_line_without_its_own_nonce() -> None:
     assert all(f"'{name}': " in program for name in MODULES)
 
 
-def test_the_command_needs_no_escaping_but_quotes() -> None:
-    command = remote_command("blender")
-    assert command.startswith("blender --background --factory-startup")
-    assert command.endswith('--python-expr "import sys;exec(sys.stdin.buffer.readline())"')
-    assert remote_command("/opt/my blender/blender").startswith('"/opt/my blender/blender" ')
-    for mark in "$`!\\%":
-        assert mark not in command
+def test_the_expression_needs_no_escaping_but_quotes() -> None:
+    for mark in "$`!\\%'\"":
+        assert mark not in BLENDER_ARGUMENTS[-1]
+
+
+def test_the_users_own_preferences_are_loaded_where_that_is_asked_for() -> None:
+    assert "--factory-startup" in worker_words(["b"], Node("n"))
+    assert worker_words(["b"], Node("n", use_preferences=True))[:2] == ["b", "--background"]
+    assert "--factory-startup" not in worker_words(["b"], Node("n", use_preferences=True))
