@@ -47,9 +47,7 @@ def add_nodes(found: Iterable[Node]) -> int:
             titles = {nodes.node_title(entry): number for number, entry in enumerate(entries)}
             entry = entries[titles[node.name]] if node.name in titles else entries.add()
             entry.name = node.name
-        for name in nodes.COPIED:
-            if name != "host" or not node.is_local:
-                setattr(entry, name, getattr(node, name))
+        nodes.fill(entry, node)
         count += 1
     nodes.changed(len(entries) - 1)
     return count

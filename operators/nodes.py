@@ -78,6 +78,15 @@ def _node(entry: Any, name: str) -> Node:
     )
 
 
+def fill(entry: Any, node: Node) -> None:
+    """Give a list entry the settings of `node`; the other way round than `to_node`."""
+    kind, _, numbers = node.device.upper().partition(":")
+    entry.device, entry.device_numbers = kind or "AUTO", numbers
+    for name in COPIED:
+        if not name.startswith("device") and (name != "host" or not node.is_local):
+            setattr(entry, name, getattr(node, name))
+
+
 def _device(entry: Any) -> str:
     if entry.device == "AUTO":
         return ""

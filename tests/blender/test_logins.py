@@ -144,6 +144,7 @@ entries[0].threads = 3
 operators.node_add()
 entry = entries[-1]
 entry.name, entry.host, entry.user, entry.backend, entry.enabled = 'a "b"', "h", "me", "openssh", False
+entry.device, entry.device_numbers, entry.workers = "OPTIX", "2, 0", 3
 operators.node_add()
 operators.nodes_export(filepath=str(path))
 text = path.read_text()
@@ -156,7 +157,8 @@ for _ in range(2):  # The second time nothing is added.
     assert [entry.name for entry in entries] == ["This Computer", 'a "b"'], list(entries.keys())
 entry = entries[1]
 assert (entry.host, entry.port, entry.user, entry.backend, entry.enabled) == ("h", 0, "me", "openssh", False)
-assert entries[0].threads == 3 and entries[0].is_this_computer and not entries[0].host
+assert (entry.device, entry.device_numbers, entry.workers) == ("OPTIX", "2,0", 3)
+assert entries[0].device == "AUTO" and entries[0].threads == 3 and entries[0].is_this_computer and not entries[0].host
 for bad in (path.parent / "missing.toml", path.parent):
     try:
         operators.nodes_import(filepath=str(bad))
