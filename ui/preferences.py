@@ -6,7 +6,7 @@ No `from __future__ import annotations` here: Blender reads the annotations them
 from typing import Any
 
 import bpy
-from bpy.props import CollectionProperty, IntProperty
+from bpy.props import BoolProperty, CollectionProperty, IntProperty
 
 from ..operators import addon
 from ..operators.nodes import node_title
@@ -47,6 +47,9 @@ class DistributedCyclesPreferences(bpy.types.AddonPreferences):
 
     nodes: CollectionProperty(type=DistributedCyclesNode)
     active_node: IntProperty(name="Active Node", default=0)
+    show_more: BoolProperty(
+        name="More", description="Files, SSH, devices and launchers of the node: what is seldom needed"
+    )
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
@@ -86,6 +89,15 @@ class DistributedCyclesPreferences(bpy.types.AddonPreferences):
             layout.prop(node, "key_file")
         layout.prop(node, "blender", placeholder="this Blender" if node.is_this_computer else "look for it")
         layout.prop(node, "threads")
+        row = layout.row()
+        row.use_property_split = False
+        row.alignment = "LEFT"
+        row.prop(self, "show_more", icon="TRIA_DOWN" if self.show_more else "TRIA_RIGHT", emboss=False)
+        if self.show_more:
+            self._draw_more(layout, node)
+
+    def _draw_more(self, layout: bpy.types.UILayout, node: DistributedCyclesNode) -> None:
+        """What most nodes need not be told."""
         if not node.is_this_computer:
             layout.prop(node, "mappings", placeholder="/here = /there; ...")
             layout.prop(node, "cache_folder", placeholder="the usual place")

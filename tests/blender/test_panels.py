@@ -109,18 +109,23 @@ import types
 shown = module("ui.preferences")
 preferences = bpy.context.preferences.addons[EXTENSION].preferences
 def text():
-    self = types.SimpleNamespace(layout=Layout([]), nodes=preferences.nodes, active_node=preferences.active_node)
+    names = ("nodes", "active_node", "show_more")
+    self = types.SimpleNamespace(layout=Layout([]), **{name: getattr(preferences, name) for name in names})
     cls = shown.DistributedCyclesPreferences
-    self._draw_node = types.MethodType(cls._draw_node, self)
-    self._draw_test = types.MethodType(cls._draw_test, self)
+    for name in ("_draw_node", "_draw_more", "_draw_test"):
+        setattr(self, name, types.MethodType(getattr(cls, name), self))
     cls.draw(self, bpy.context)
     return "\\n".join(self.layout.lines)
 first = text()
 assert "<distributed_cycles.node_test>" in first and "[threads]" in first and "[host]" not in first
 bpy.ops.distributed_cycles.node_add()
 second = text()
-for name in ("host", "port", "user", "key_file", "blender", "threads", "backend"):
+more = ("mappings", "cache_folder", "cache_gib", "backend", "device", "workers", "launcher", "use_preferences", "send_blender")
+for name in ("host", "port", "user", "key_file", "blender", "threads"):
     assert f"[{name}]" in second, second
+assert not any(f"[{name}]" in second for name in more), second
+preferences.show_more = True
+assert all(f"[{name}]" in text() for name in more), text()
 for name in ("nodes_from_ssh_config", "nodes_import", "nodes_export"):
     assert f"<distributed_cycles.{name}>" in first, first
 for kind, operator in (("TRUST", "trust_host"), ("PASSPHRASE", "enter_passphrase"), ("ANSWERS", "answer_login")):
