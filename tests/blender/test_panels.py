@@ -109,7 +109,7 @@ import types
 shown = module("ui.preferences")
 preferences = bpy.context.preferences.addons[EXTENSION].preferences
 def text():
-    names = ("nodes", "active_node", "show_more")
+    names = ("nodes", "active_node", "show_more", "bl_rna")
     self = types.SimpleNamespace(layout=Layout([]), **{name: getattr(preferences, name) for name in names})
     cls = shown.DistributedCyclesPreferences
     for name in ("_draw_node", "_draw_more", "_draw_test"):
