@@ -61,6 +61,22 @@ for number in range(20):
 bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1])
 """
 
+COMPOSITOR = """
+scene = bpy.context.scene
+scene.use_nodes = True
+if hasattr(scene, "compositing_node_group"):  # Blender 5.0 and later
+    tree = bpy.data.node_groups.new("Compositor", "CompositorNodeTree")
+    scene.compositing_node_group = tree
+    tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+    output = tree.nodes.new("NodeGroupOutput")
+else:
+    tree = scene.node_tree
+    tree.nodes.clear()
+    output = tree.nodes.new("CompositorNodeComposite")
+layers = tree.nodes.new("CompositorNodeRLayers")
+"""
+"""A compositor's tree with its two ends, `layers` and `output`, to be joined."""
+
 F12 = """
 import bpy, sys
 scene = bpy.context.scene

@@ -8,23 +8,14 @@ from .. import support
 from ..support import exr
 from .house import EXR_OUTPUT, python
 
-COMPOSITOR = """
-scene = bpy.context.scene
-scene.use_nodes = True
-if hasattr(scene, "compositing_node_group"):  # Blender 5.0 and later
-    tree = bpy.data.node_groups.new("Compositor", "CompositorNodeTree")
-    scene.compositing_node_group = tree
-    tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
-    output = tree.nodes.new("NodeGroupOutput")
-else:
-    tree = scene.node_tree
-    tree.nodes.clear()
-    output = tree.nodes.new("CompositorNodeComposite")
-layers = tree.nodes.new("CompositorNodeRLayers")
+COMPOSITOR = (
+    support.COMPOSITOR
+    + """
 invert = tree.nodes.new("CompositorNodeInvert")
 tree.links.new(layers.outputs["Image"], invert.inputs["Color"])
 tree.links.new(invert.outputs["Color"], output.inputs[0])
 """
+)
 
 
 def test_image_result_and_file_hold_the_same_frame(blend: Path, f12: exr.Planes, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .. import support
+
 BASE = """
 import bpy, math, random, sys
 from mathutils import Vector
@@ -60,18 +62,9 @@ fog.inputs["Density"].default_value = 0.05
 output = next(node for node in world.node_tree.nodes if node.type == "OUTPUT_WORLD")
 world.node_tree.links.new(fog.outputs[0], output.inputs["Volume"])
 """
-COMPOSITOR = """
-scene.use_nodes = True
-if hasattr(scene, "compositing_node_group"):  # Blender 5.0 and later
-    tree = bpy.data.node_groups.new("Compositor", "CompositorNodeTree")
-    scene.compositing_node_group = tree
-    tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
-    output = tree.nodes.new("NodeGroupOutput")
-else:
-    tree = scene.node_tree
-    tree.nodes.clear()
-    output = tree.nodes.new("CompositorNodeComposite")
-layers = tree.nodes.new("CompositorNodeRLayers")
+COMPOSITOR = (
+    support.COMPOSITOR
+    + """
 blur = tree.nodes.new("CompositorNodeBlur")
 if "Size" in blur.inputs:
     is_pair = hasattr(blur.inputs["Size"].default_value, "__len__")
@@ -81,6 +74,7 @@ if hasattr(blur, "size_x"):
 tree.links.new(layers.outputs["Image"], blur.inputs["Image"])
 tree.links.new(blur.outputs[0], output.inputs[0])
 """
+)
 DATA_PASSES = """
 for name in ("z", "mist", "position", "normal", "vector", "uv", "object_index", "material_index"):
     setattr(layer, "use_pass_" + name, True)
