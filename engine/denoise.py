@@ -26,16 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import exr, sample_count
+from .exr import BAND_ROWS
 from .job import THIS_COMPUTER, DenoiseError, Denoising, Job, Node, NodeError
 from .link import WorkerLink
-from .merge import BAND_ROWS, without_helpers, write_frame
-from .node import open_worker
+from .merge import without_helpers, write_frame
+from .starter import open_worker
 from .worker.protocol import HEARTBEAT_S
 
-Plane = NDArray[np.float32]
 ONE = np.float32(1)
 
 

@@ -35,6 +35,8 @@ HALF, FLOAT = 1, 2
 NO_COMPRESSION, ZIPS, ZIP = 0, 2, 3
 CHANNEL_IDS = ("RGBA", "RGB", "XYZ", "XYZW", "UVA", "X", "Z", "rgba")
 """The channels that Cycles' passes have, in Blender's order (list_render_passes in its engine.py)."""
+BAND_ROWS = 64
+"""Whoever goes through a large picture has so many rows of it in memory at a time."""
 ROWS_PER_BLOCK = {NO_COMPRESSION: 1, ZIPS: 1, ZIP: 16}
 NUMPY_TYPES: dict[int, np.dtype[Any]] = {HALF: np.dtype("<f2"), FLOAT: np.dtype("<f4")}
 ZLIB_LEVEL = 4

@@ -12,8 +12,6 @@ from . import exr
 from .job import Job, Tile
 from .tiling import with_overscan
 
-SHOWN_ROWS = 64
-
 
 def window(planes: exr.Planes, tile: Tile, job: Job) -> exr.Planes:
     """The part of a rendered tile that is kept: views without the overscan, top row first.
@@ -64,8 +62,8 @@ class Framebuffer:
         """Show the finished frame. Raises ValueError where it is none."""
         file = exr.Reader(path)
         names = exr.combined(file.channels, self._view_layer)
-        for first in range(0, file.height, SHOWN_ROWS):
-            count = min(SHOWN_ROWS, file.height - first)
+        for first in range(0, file.height, exr.BAND_ROWS):
+            count = min(exr.BAND_ROWS, file.height - first)
             rows = file.rows(first, count, names)
             target = self.pixels[self.height - first - count : self.height - first]
             for component, name in enumerate(names):

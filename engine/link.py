@@ -30,8 +30,6 @@ NOT_FOUND_STATUS = (126, 127, 9009)
 """sh's "not executable" and "not found", cmd.exe's "not found"."""
 _NOT_FOUND = re.compile(r"not found|No such file|not recognized|cannot find|Unknown command", re.IGNORECASE)
 
-Frame = tuple[dict[str, Any], bytes]
-
 
 class WorkerLink:
     """A running worker. Frames it sends are put on `inbox`; NodeError, once, when it ended."""

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from . import exr, sample_count
+from .exr import BAND_ROWS
 from .job import Job, Rect, Tile
 from .tiling import with_overscan
 
-BAND_ROWS = 64
 _TIME = re.compile(r"RenderTime|cycles\..+_time")
 _FROM_FIRST = re.compile(r"Depth|Position|IndexOB|IndexMA|(?:Object|Material) Index|Crypto.*")
 """Passes that the first sample decides, or that mean nothing when averaged."""

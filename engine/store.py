@@ -178,10 +178,6 @@ class JobStore:
                 found[index] = entry
         return found
 
-    @property
-    def is_complete(self) -> bool:
-        return self.frame_path.is_file()
-
 
 def _write_whole(path: Path, data: bytes) -> None:
     partial = path.with_suffix(path.suffix + ".part")

@@ -25,8 +25,8 @@ from ..engine.heatmap import grey_path
 from ..engine.job import EngineError, HostKeyUnknown, JobError, NodeInfo
 from ..engine.launcher import is_queued
 from ..engine.messages import NodeChanged, NodeStatus, PhaseChanged, Progress, SessionDone, TileEnded
-from ..engine.node import check_node
 from ..engine.nodelist import read_nodes
+from ..engine.starter import check_node
 from . import addon, cli_nodes, node_files, result, running, snapshot, start
 from .nodes import describe
 

@@ -11,8 +11,6 @@ from ..engine.framebuffer import Framebuffer
 
 NAME = "Distributed Render"
 HEAT_MAP = "Distributed Heat Map"
-SAVED_ROWS = 64
-"""So many are copied at a time: the picture is large."""
 OWN_IMAGES = (NAME, HEAT_MAP)
 """No part of the scene."""
 
@@ -42,8 +40,8 @@ def _save(framebuffer: Framebuffer, folder: Path) -> Path:
     pixels = framebuffer.pixels[::-1]
     channels = dict.fromkeys("RGBA", exr.FLOAT)
     with exr.Writer(path, framebuffer.width, framebuffer.height, channels, {}) as writer:
-        for first in range(0, framebuffer.height, SAVED_ROWS):
-            rows = pixels[first : first + SAVED_ROWS]
+        for first in range(0, framebuffer.height, exr.BAND_ROWS):
+            rows = pixels[first : first + exr.BAND_ROWS]
             writer.write_rows({name: rows[:, :, i] for i, name in enumerate("RGBA")})
     path.chmod(0o600)
     return path

@@ -13,8 +13,8 @@ import bpy
 from bpy.props import EnumProperty, StringProperty
 
 from ..engine.job import THIS_COMPUTER, EngineError, Node, NodeError, NodeInfo
-from ..engine.node import check_node
 from ..engine.nodelist import named_apart
+from ..engine.starter import check_node
 from . import addon, running
 
 TEST_PERIOD_S = 0.1

@@ -27,9 +27,9 @@ from typing import Any
 
 from engine.job import Node, SceneFile
 from engine.known_hosts import KnownHosts
-from engine.node import open_worker
 from engine.recipes import RecipeBook
 from engine.ssh import Access
+from engine.starter import open_worker
 from engine.upload import Upload
 
 from .. import support

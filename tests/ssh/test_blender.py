@@ -18,8 +18,8 @@ import pytest
 from engine import delivery
 from engine.job import BlenderNotFound, BlenderUnsuitable, ConnectError, Node, NodeInfo
 from engine.locate import CACHE, Found, suitable, warning_about
-from engine.node import check_node
 from engine.shells import Shell
+from engine.starter import check_node
 
 from .. import support
 from ..sshd import Sshd

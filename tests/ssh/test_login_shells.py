@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.node import check_node
+from engine.starter import check_node
 
 from .. import support
 from ..sshd import Sshd, User
