@@ -148,6 +148,8 @@ def _as_job(scene: bpy.types.Scene, job: Job, path: str) -> Iterator[None]:
             edges = border(job.region, job.width, job.height)
             for name, edge in zip(("min_x", "max_x", "min_y", "max_y"), edges, strict=True):
                 put(render, f"border_{name}", edge)
+        # A job is of the camera's picture; strips may have been added since.
+        put(render, "use_sequencer", False)
         put(render, "filepath", path)
         put(render, "use_overwrite", True)
         put(render, "use_placeholder", False)

@@ -64,7 +64,20 @@ def check_settings(scene: bpy.types.Scene) -> None:
             f"The output format {render.image_settings.file_format} is for movies, this is a still.",
             "Choose an image format in Output properties.",
         )
-    output.check_writable(scene)
+    if render.use_sequencer and _has_pictures(scene.sequence_editor):
+        raise JobError(
+            "The Video Sequencer has strips: F12 would save what they show, not the camera's picture.",
+            "Disable Sequencer in Output properties > Post Processing, or render the strip's own scene.",
+        )
+
+
+def _has_pictures(editor: bpy.types.SequenceEditor | None) -> bool:
+    """Whether a strip shows something. Beside sound alone Blender renders the camera's picture."""
+    if editor is None:
+        return False
+    # Until Blender 4.3 strips were called sequences.
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    return any(strip.type != "SOUND" and not strip.mute for strip in strips)
 
 
 def warnings_of(scene: bpy.types.Scene, wishes: Wishes) -> list[str]:

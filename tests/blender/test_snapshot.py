@@ -10,12 +10,23 @@ from .. import support
 from ..support import exr
 from .house import EXR_OUTPUT, python, render
 
+SEQUENCER = """
+strips = scene.sequence_editor_create()
+strips = strips.strips if hasattr(strips, "strips") else strips.sequences
+is_new = "length" in strips.bl_rna.functions["new_effect"].parameters
+end = {"length": 9} if is_new else {"frame_end": 9}
+strips.new_effect(name="Red", type="COLOR", channel=1, frame_start=1, **end)
+"""
 REFUSED = {
     "no camera": ("scene.camera = None", "has no camera"),
     "not Cycles": ("scene.render.engine = 'BLENDER_WORKBENCH'", "is not rendered by Cycles"),
     "stereo": ("scene.render.use_multiview = True", "Stereoscopy"),
     "time limit": ("scene.cycles.time_limit = 60", "Time Limit of 60 s"),
     "Freestyle": ("scene.render.use_freestyle = True", "Freestyle"),
+    "sequencer": (
+        SEQUENCER,
+        "Video Sequencer has strips",
+    ),
     "no view layer": ("scene.view_layers[0].use = False", "No view layer is enabled"),
     "empty region": (
         "scene.render.use_border = True; scene.render.border_max_x = scene.render.border_min_x = 0.5",
@@ -47,6 +58,33 @@ for name, (change, words) in CASES.items():
         raise AssertionError(f"{name}: not refused")
 """,
         blend,
+    )
+
+
+def test_sound_is_no_obstacle_and_drawing_touches_no_file(blend: Path) -> None:
+    """F12 renders the camera's picture beside sound; and a panel that is drawn must not try to write."""
+    python(
+        "scene = bpy.context.scene\n"
+        + SEQUENCER
+        + """
+snapshot, job = module("operators.snapshot"), module("engine.job")
+strip = strips[0]
+def is_refused(check):
+    try:
+        check(scene)
+    except job.JobError:
+        return True
+    return False
+assert is_refused(snapshot.check_settings)
+scene.render.use_sequencer = False
+assert not is_refused(snapshot.check_settings)
+scene.render.use_sequencer = True
+strip.mute = True
+assert not is_refused(snapshot.check_settings)
+scene.render.filepath = "/proc/x/y"
+assert not is_refused(snapshot.check_settings) and is_refused(snapshot.check)
+""",
+        blend=blend,
     )
 
 

@@ -161,7 +161,12 @@ layer.pass_cryptomatte_depth = 6
         "scene.render.film_transparent = True\nground.is_shadow_catcher = True\n"
         "layer.cycles.use_pass_shadow_catcher = True"
     ),
-    "sample count": Variant(ADAPTIVE + "layer.cycles.pass_debug_sample_count = True", in_ci=True),
+    "sample count, tiles that are done early": Variant(
+        ADAPTIVE
+        + "layer.cycles.pass_debug_sample_count = True\nground.hide_render = True\ncamera.lens = 15\n"
+        + "cycles.adaptive_threshold = 0.01",
+        in_ci=True,
+    ),
     "several view layers": Variant(
         ADAPTIVE
         + DENOISE
@@ -185,7 +190,7 @@ scene.view_layers.new("Off").use = False
     "render region, cropped": Variant(
         ADAPTIVE + DENOISE + BORDER + "scene.render.use_crop_to_border = True", in_ci=True
     ),
-    "render region, not cropped": Variant(ADAPTIVE + DENOISE + BORDER),
+    "render region, not cropped": Variant(ADAPTIVE + DENOISE + BORDER, in_ci=True),
     "one pixel": Variant(
         ADAPTIVE
         + BORDER.replace("0.13, 0.77, 0.21, 0.9", "(50.5/112, 51.5/112, 30.5/63, 31.5/63)")
