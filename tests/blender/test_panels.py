@@ -75,6 +75,12 @@ scene.cycles.use_animated_seed = True
 text = drawn(main)
 assert "[tile_size]" in text and "tiles, with 4 px around each" in text and "(animated)" in text
 assert "preferences" in drawn(nodes)
+scene.cycles.use_guiding = True
+assert "Path Guiding learns" in drawn(main).replace("\\n", " ")
+scene.cycles.time_limit = 60
+text = drawn(main).replace("\\n", " ")
+assert "Time Limit of 60 s" in text and "Path Guiding learns" not in text, text
+scene.cycles.time_limit, scene.cycles.use_guiding = 0, False
 
 job, messages, report = module("engine.job"), module("engine.messages"), module("engine.report")
 status.is_running = True

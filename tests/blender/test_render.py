@@ -65,6 +65,24 @@ def test_written_file_has_every_pass(blend: Path, f12: exr.Planes, tmp_path: Pat
     support.assert_equal(exr.read(tmp_path / "out.exr")[0], f12)
 
 
+def test_heat_map_is_an_image(blend: Path, tmp_path: Path) -> None:
+    python(
+        """
+scene = bpy.context.scene
+scene.render.filepath = sys.argv[-1] + "/out"
+scene.distributed_cycles.use_heat_map = True
+for percentage in (100, 50):
+    scene.render.resolution_percentage = percentage
+    assert bpy.ops.distributed_cycles.render() == {"FINISHED"}
+    (image,) = [image for image in bpy.data.images if "Heat Map" in image.name]
+    assert image.name == "Distributed Heat Map" and image.size[0] == 192 * percentage // 100
+    assert Path(image.filepath).is_file() and len(set(image.pixels[:])) > 10
+""",
+        tmp_path,
+        blend=blend,
+    )
+
+
 def test_compositor_runs_on_the_whole_frame(blend: Path, tmp_path: Path) -> None:
     python(
         COMPOSITOR
