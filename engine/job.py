@@ -52,9 +52,14 @@ class Tile:
     """One piece of the frame. `rect` is the part that is kept, in pixels of the full frame."""
 
     index: int
+    """Which one it is among the halves of halves of the region: see tiling.Grid."""
     rect: Rect
     samples: SampleRange | None = None
     """None: all of them. Otherwise `rect` is the whole region, and the frame is the mean of its tiles."""
+
+    def __str__(self) -> str:
+        rect = self.rect
+        return f"{rect.width} x {rect.height} at {rect.x}, {rect.y}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +186,7 @@ class Job:
     overscan: int
     """Margin in pixels rendered around a tile and thrown away."""
     tile_size: int
-    """Edge of a tile in pixels."""
+    """Edge of a tile in pixels; of the smallest one where sizes follow the work."""
     blender_version: tuple[int, int, int]
     view_layer: str
     """The layer whose Combined pass is shown while the frame renders."""
@@ -205,6 +210,8 @@ class Job:
     """The kind of GPU that this Blender's preferences choose, NONE for none: what F12 renders on here."""
     compute_device_ids: tuple[str, ...] = ()
     """The devices of that kind, and the CPU perhaps, that are ticked there."""
+    use_auto_tile_size: bool = False
+    """Whether the sizes of tiles follow the work; else each has `tile_size`."""
 
     @property
     def picture(self) -> Rect:

@@ -47,7 +47,7 @@ from .messages import (
 from .recipes import RecipeBook
 from .report import NodeRow, Report
 from .store import JobStore
-from .tiling import tiles_of
+from .tiling import grid_of
 from .workers import merged, merged_row, worker_name
 
 if TYPE_CHECKING:
@@ -97,10 +97,14 @@ class RenderSession:
         self._access = access
         self._local_blender = tuple(local_blender)
         self._can_ask = can_ask
-        self._tiles = tiles_of(job)
+        self._grid = grid_of(job)
         self._resumed = store.finished()
         self._samples = {index: entry["samples"] for index, entry in self._resumed.items()}
-        self._scheduler = plan.Scheduler(self._tiles, done=self._resumed)
+        try:
+            is_fixed = not job.use_auto_tile_size
+            self._scheduler = plan.Scheduler(self._grid, is_fixed=is_fixed, done=self._resumed)
+        except ValueError as error:
+            raise StoreError(f"The job in {store.folder} is damaged: {error}.", "Start a new one.") from None
         self._inbox: queue.Queue[node.NodeEvent | _Declined | Node | str] = queue.Queue()
         self._messages: queue.Queue[Message] = queue.Queue()
         self._cancelled = threading.Event()
@@ -179,7 +183,7 @@ class RenderSession:
 
     def _render(self) -> tuple[str, EngineError | None]:
         self._show_finished()
-        if self._scheduler.done == self._scheduler.total:
+        if self._scheduler.is_complete:
             return "done", None
         for listed in self._initial:
             self._add(listed)
@@ -207,20 +211,19 @@ class RenderSession:
 
     def _failure(self, finish: plan.Finish) -> EngineError:
         errors = [status.error for status in self._status.values() if status.error]
-        count = len(finish.failed)
-        words = f"{count} of {len(self._tiles)} tiles could not be rendered: {finish.reason}."
+        part = sum(map(self._grid.pixels, finish.failed)) / self._grid.pixels(self._grid.tile(0))
+        words = f"{100 * part:.2g}% of the picture could not be rendered: {finish.reason}."
         if self._scheduler.done == 0 and len(errors) == 1:
             words += f" {errors[0]}"
         return EngineError(words, "Finished tiles are kept; mend the cause and press Resume.")
 
     def _show_finished(self) -> None:
         """Tiles of an earlier run appear at once."""
-        for tile in self._tiles:
-            if tile.index in self._resumed:
-                file = exr.Reader(self._store.tile_path(tile))
-                shown = file.rows(0, file.height, exr.combined(file.channels, self._job.view_layer))
-                self._channels = self._channels or frozenset(file.channels)
-                self.framebuffer.paste(tile, framebuffer.window(shown, tile, self._job))
+        for tile in self._scheduler.kept():
+            file = exr.Reader(self._store.tile_path(tile))
+            shown = file.rows(0, file.height, exr.combined(file.channels, self._job.view_layer))
+            self._channels = self._channels or frozenset(file.channels)
+            self.framebuffer.paste(tile, framebuffer.window(shown, tile, self._job))
 
     def _add(self, listed: Node) -> None:
         self._nodes[listed.name] = listed
@@ -363,7 +366,8 @@ class RenderSession:
 
     def _say_progress(self) -> None:
         plan_ = self._scheduler
-        self._messages.put(Progress(plan_.done, plan_.total, plan_.fraction, plan_.seconds_left()))
+        seconds_left = plan_.seconds_left(time.monotonic())
+        self._messages.put(Progress(plan_.done, plan_.total, plan_.fraction, seconds_left))
 
     def _set_status(self, status: NodeStatus) -> None:
         if self._status.get(status.name) != status:
@@ -394,7 +398,7 @@ class RenderSession:
         """From tiles to the frame that F12 would have given. Returns False when cancelled meanwhile."""
         for life in self._lives.values():
             life.stop()  # The denoiser wants this computer for itself.
-        files = [(tile, self._store.tile_path(tile)) for tile in self._tiles]
+        files = [(tile, self._store.tile_path(tile)) for tile in self._scheduler.kept()]
         merged = self._store.folder / "merged.exr"
         frame = self._store.frame_path
         try:
@@ -445,7 +449,7 @@ class RenderSession:
             words = str(failure.message) if failure else ""
             rows.append(NodeRow(name, count, seconds, words, self._sent[name]))
             # A part of the samples of a frame is no measure for whole pixels.
-            if seconds and name in self._speed_keys and all(tile.samples is None for tile in self._tiles):
+            if seconds and name in self._speed_keys and not self._job.sample_parts:
                 self._speeds.learn(self._speed_keys[name], self._pixels[name] / seconds)
         self._book.clean()
         self._speeds.save()
@@ -457,5 +461,5 @@ class RenderSession:
             self._store.note("end", outcome=outcome, wall_seconds=round(wall, 3))
         except StoreError as failure:
             error = error or failure
-        report = Report(tuple(rows), len(self._tiles), len(self._resumed), wall)
+        report = Report(tuple(rows), self._scheduler.done, len(self._resumed), wall)
         self._messages.put(SessionDone(outcome, error, report))

@@ -102,7 +102,7 @@ class Wishes:
     """How the job is to be made where the scene leaves it open."""
 
     tile_size: int = 0
-    """0: chosen by the number of workers."""
+    """0: sizes follow the work."""
     margin: int = AUTO_MARGIN
     split: str = "AUTO"
     """`TILES`, `SAMPLES`, or `AUTO`: samples where tiles cannot be exact."""
@@ -146,7 +146,7 @@ def take(scene: bpy.types.Scene, view_layer: str, wishes: Wishes, *, workers: in
         region=region,
         use_crop=scene.render.use_border and scene.render.use_crop_to_border,
         overscan=overscan,
-        tile_size=wishes.tile_size or tiling.auto_tile_size(region, workers, overscan),
+        tile_size=wishes.tile_size or tiling.smallest_tile(overscan),
         blender_version=tuple(bpy.app.version),
         view_layer=shown_layer(scene, view_layer),
         denoising=denoised,
@@ -158,6 +158,7 @@ def take(scene: bpy.types.Scene, view_layer: str, wishes: Wishes, *, workers: in
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         files=found.files,
         pixels=unsaved,
+        use_auto_tile_size=not (wishes.tile_size or is_by_samples),
         **_devices(scene),
     )
     return Snapshot(job, (*warnings_of(scene, wishes), *warnings), found.missing)

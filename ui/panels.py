@@ -62,9 +62,10 @@ class DISTRIBUTED_CYCLES_PT_render(_RenderPanel, bpy.types.Panel):
             return
         text = f"{status.phase}  {100 * status.progress:.0f}%"
         layout.progress(factor=status.progress, type="BAR", text=text)
-        if status.tiles_total:
+        if status.tiles_done:
             row = layout.row()
-            row.label(text=f"{status.tiles_done} of {status.tiles_total} tiles")
+            whole = f" of {status.tiles_total}" if status.tiles_total else ""
+            row.label(text=f"{status.tiles_done}{whole} tiles")
             if status.is_running and status.seconds_left >= 0:
                 row.label(text=f"{duration(status.seconds_left)} left")
 

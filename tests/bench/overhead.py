@@ -24,7 +24,7 @@ from engine.job import Node
 from engine.messages import TileEnded, TileStarted
 from engine.session import RenderSession
 from engine.store import JobStore
-from engine.tiling import border, split
+from engine.tiling import Grid, border
 
 from .. import support
 from ..sshd import Sshd
@@ -92,7 +92,7 @@ def kept(node: Node, blend: Path, folder: Path, access: Access | None) -> list[f
         if isinstance(message, TileEnded) and message.outcome == "done":
             overheads.append(now - max(started[message.tile.index], last_end) - message.render_seconds)
             last_end = now
-        return len(overheads) == len(split(job.region, job.tile_size))
+        return len(overheads) == Grid(job.region, job.tile_size, job.overscan).cells
 
     drive.until(watch)
     drive.to_the_end()
@@ -101,7 +101,8 @@ def kept(node: Node, blend: Path, folder: Path, access: Access | None) -> list[f
 
 def fresh(blend: Path, folder: Path, count: int = 8) -> list[float]:
     """Seconds of `count` of the tiles, each a whole process; Cycles' part of them is a few ms."""
-    tiles = split(support.job_for(blend, (0, 0, 0), width=512, height=512).region, 64)[:count]
+    grid = Grid(support.job_for(blend, (0, 0, 0), width=512, height=512).region, 64, 0)
+    tiles = support.cells(grid)[:count]
     script = folder / "fresh.py"
     script.write_text(FRESH)
     seconds = []
