@@ -64,6 +64,9 @@ bench: $(VENV)/ready
 	$(PYTHON) -m tests.bench.overhead
 	$(PYTHON) -m tests.bench.memory
 	$(PYTHON) -m tests.bench.upload
+	$(PYTHON) -m tests.bench.channels
+	$(PYTHON) -m tests.bench.schedule
+	$(PYTHON) -m tests.bench.simulator
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
