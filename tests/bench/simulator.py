@@ -471,6 +471,7 @@ def _cpu() -> None:
     print(
         f"memory at the end: {(tracemalloc.get_traced_memory()[0] - before) / outcome.tiles:.0f} bytes a tile"
     )
+    tracemalloc.stop()
 
 
 def main() -> None:
