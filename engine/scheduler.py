@@ -35,6 +35,8 @@ SHARE = 0.4
 """A tile lasts at most as large a part of what is left of the render."""
 SHORTEST_S = 0.1
 """Shorter tiles would cost more by their number than they even out."""
+LONGEST_S = 30.0
+"""Nobody wants to look at an unchanged picture for longer, or to lose more where a node dies."""
 PROBES = 256
 """A node whose speed nobody knows gets so small a part of its share of the frame."""
 GAIN_S = 0.05
@@ -506,7 +508,8 @@ class Scheduler:
         room = left - begins
         if depth and room < SHORTEST_S:
             return None
-        most = node.speed * max(SHARE * math.exp(-math.sqrt(node.doubt)) * room, SHORTEST_S)
+        share = SHARE * math.exp(-math.sqrt(node.doubt)) * room
+        most = node.speed * max(min(share, LONGEST_S), SHORTEST_S)
         piece = self._pieces.take(most, lambda piece: self._suits(piece, node))
         if piece is None:
             return None
