@@ -212,6 +212,8 @@ class Job:
     """The devices of that kind, and the CPU perhaps, that are ticked there."""
     use_auto_tile_size: bool = False
     """Whether the sizes of tiles follow the work; else each has `tile_size`."""
+    ignored: tuple[str, ...] = ()
+    """Datablocks of the snapshot that no render reads, the pictures of renders: "IMRender Result"."""
 
     @property
     def picture(self) -> Rect:
@@ -234,6 +236,7 @@ class Job:
                 "denoising": Denoising.from_json(data["denoising"]) if data["denoising"] else None,
                 "pixels": tuple(PixelFile(**entry) for entry in data.get("pixels", ())),
                 "compute_device_ids": tuple(data.get("compute_device_ids", ())),
+                "ignored": tuple(data.get("ignored", ())),
             }
         )
 

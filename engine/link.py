@@ -37,6 +37,8 @@ class WorkerLink:
     def __init__(self, channel: Channel, inbox: queue.Queue[Any]) -> None:
         self._channel = channel
         self._inbox = inbox
+        self._ended: NodeError | None = None
+        self._inbox_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._heard = time.monotonic()
         self._patience = float("inf")
@@ -95,6 +97,13 @@ class WorkerLink:
                     self._channel.write(piece)
         except ConnectError:
             raise self._end_reason() from None
+
+    def deliver_to(self, inbox: queue.Queue[Any]) -> None:
+        """From now on frames go there, and so does the error, also where it came before."""
+        with self._inbox_lock:
+            self._inbox = inbox
+            if self._ended is not None:
+                inbox.put(self._ended)
 
     def check_silence(self) -> None:
         """Abort a worker that has been silent for too long. Called about once a second."""
@@ -165,7 +174,8 @@ class WorkerLink:
                 if kind == "bye":
                     self._has_said_bye = True
                 elif kind != "beat":
-                    self._inbox.put(frame)
+                    with self._inbox_lock:
+                        self._inbox.put(frame)
         except EOFError:
             error = self._end_reason()
         except FrameError as damaged:
@@ -173,7 +183,9 @@ class WorkerLink:
         except Exception as bug:  # noqa: BLE001 - a thread's failure must reach its owner
             error = WorkerLost(f"Reading from the node failed: {bug!r}.")
         self._channel.close()
-        self._inbox.put(error)
+        with self._inbox_lock:
+            self._ended = error
+            self._inbox.put(error)
 
     def _end_reason(self) -> NodeError:
         if self._abort_reason:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from . import benchmark, denoise, exr, framebuffer, heatmap, merge, node
 from . import scheduler as plan
+from .blend import scene_name
 from .job import (
     AnswersNeeded,
     EngineError,
@@ -44,6 +45,7 @@ from .messages import (
     TileEnded,
     TileStarted,
 )
+from .pool import WorkerPool
 from .recipes import RecipeBook
 from .report import NodeRow, Report
 from .store import JobStore
@@ -79,6 +81,7 @@ class RenderSession:
         can_ask: bool = False,
         recipes: Path | None = None,
         speeds: benchmark.Speeds | None = None,
+        pool: WorkerPool | None = None,
     ) -> None:
         """Tiles that `store` already holds are not rendered again.
 
@@ -87,7 +90,8 @@ class RenderSession:
         answers for unknown hosts and passphrases, so nodes that need an answer are waited for.
         In the folder `recipes` it is remembered what files consist of, so that the next render
         need not read them again.
-        `speeds` of earlier renders are begun with, and added to.
+        `speeds` of earlier renders are begun with, and added to. Workers that are kept in `pool` are
+        gone on with, and when the frame is done they go there.
         Raises JobError without a node.
         """
         if not nodes:
@@ -114,6 +118,9 @@ class RenderSession:
         """By the name of the worker: a node may have several."""
         self._book = RecipeBook(recipes)
         self._sent: Counter[str] = Counter()
+        self._pool = pool
+        self._scene = ""
+        self._scene_lock = threading.Lock()
         self._nodes: dict[str, Node] = {}
         self._owners: dict[str, str] = {}
         """Worker -> node."""
@@ -212,7 +219,7 @@ class RenderSession:
     def _failure(self, finish: plan.Finish) -> EngineError:
         errors = [status.error for status in self._status.values() if status.error]
         part = sum(map(self._grid.pixels, finish.failed)) / self._grid.pixels(self._grid.tile(0))
-        words = f"{100 * part:.2g}% of the picture could not be rendered: {finish.reason}."
+        words = f"{100 * part:.3g}% of the picture could not be rendered: {finish.reason}."
         if self._scheduler.done == 0 and len(errors) == 1:
             words += f" {errors[0]}"
         return EngineError(words, "Finished tiles are kept; mend the cause and press Resume.")
@@ -244,12 +251,20 @@ class RenderSession:
             local_blender=self._local_blender,
             book=self._book,
             share=(index, listed.workers),
+            pool=self._pool,
+            scene=self._scene_name,
         )
         self._lives[name] = life
         self._owners[name] = listed.name
         self._set_status(NodeStatus(name))
         self._do(self._scheduler.handle(plan.NodeExpected(name), time.monotonic()))
         life.start()
+
+    def _scene_name(self) -> str:
+        """Called by nodes' threads; the first one works it out."""
+        with self._scene_lock:
+            self._scene = self._scene or scene_name(self._job, self._store.snapshot)
+            return self._scene
 
     def _take(self, event: node.NodeEvent | _Declined | Node | str) -> plan.Finish | None:
         """Turn what a node said into the scheduler's event, and carry out its commands."""
@@ -397,7 +412,7 @@ class RenderSession:
     def _finish_frame(self) -> bool:
         """From tiles to the frame that F12 would have given. Returns False when cancelled meanwhile."""
         for life in self._lives.values():
-            life.stop()  # The denoiser wants this computer for itself.
+            life.stop(keep=True)  # The denoiser wants this computer for itself.
         files = [(tile, self._store.tile_path(tile)) for tile in self._scheduler.kept()]
         merged = self._store.folder / "merged.exr"
         frame = self._store.frame_path
@@ -437,7 +452,7 @@ class RenderSession:
         for (name, _, attempt), tile in list(self._handed_out.items()):
             self._say_ended(TileEnded(tile, name, attempt, "cancelled", detail="the render ended"))
         for life in self._lives.values():
-            life.stop()
+            life.stop(keep=outcome == "done")
         deadline = time.monotonic() + STOP_S
         for life in self._lives.values():
             life.join(max(0.0, deadline - time.monotonic()))

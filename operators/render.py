@@ -84,6 +84,7 @@ class _RenderOperator:
 
     def _started(self, context: bpy.types.Context, *, can_ask: bool) -> bool:
         try:
+            running.pool.seconds = addon.seconds_to_keep()
             self._running = self._begin(context, can_ask=can_ask)
             image.prepare(self._running.session.framebuffer, self._running.store.folder)
         except MissingFiles as error:
@@ -176,6 +177,18 @@ class DISTRIBUTED_CYCLES_OT_resume(_RenderOperator, bpy.types.Operator):
         for text in warnings:
             running.say(text, "WARNING")
         return started
+
+
+class DISTRIBUTED_CYCLES_OT_end_workers(bpy.types.Operator):
+    """End the workers that are kept for the next render; their memory is free again"""
+
+    bl_idname = "distributed_cycles.end_workers"
+    bl_label = "End Workers"
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        running.pool.close()
+        running.redraw("PROPERTIES")
+        return {"FINISHED"}
 
 
 class DISTRIBUTED_CYCLES_OT_cancel(bpy.types.Operator):

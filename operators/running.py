@@ -25,6 +25,7 @@ from ..engine.job import (
     PassphraseNeeded,
 )
 from ..engine.messages import Message, NodeChanged, NodeStatus, PhaseChanged, Progress, SessionDone, TileEnded
+from ..engine.pool import WorkerPool
 from ..engine.session import RenderSession
 from ..engine.store import JobStore
 from . import addon
@@ -53,6 +54,10 @@ class _State:
     current: Running | None = None
 
 
+pool = WorkerPool()
+"""Workers that wait for the next render of this Blender; none, as long as nobody says for how long."""
+
+
 questions: dict[str, EngineError] = {}
 """Node name -> the error that a person can answer."""
 missing_files: list[str] = []
@@ -76,6 +81,7 @@ def begin(job: Job, store: JobStore, nodes: list[Node], *, access: Access | None
             can_ask=can_ask,
             recipes=addon.user_folder("recipes"),
             speeds=addon.speeds(),
+            pool=pool if pool.seconds else None,
         )
     except EngineError:
         store.close()

@@ -17,6 +17,7 @@ from ..engine.assets import snapshot_path
 from ..engine.job import Job, JobError, Rect
 from ..engine.store import JobStore
 from . import denoising, files, output, pixels, splitting
+from .image import OWN_IMAGES
 
 AUTO_MARGIN = -1
 
@@ -159,9 +160,18 @@ def take(scene: bpy.types.Scene, view_layer: str, wishes: Wishes, *, workers: in
         files=found.files,
         pixels=unsaved,
         use_auto_tile_size=not (wishes.tile_size or is_by_samples),
+        ignored=tuple(f"IM{name}" for name in _pictures_of_renders()),
         **_devices(scene),
     )
     return Snapshot(job, (*warnings_of(scene, wishes), *warnings), found.missing)
+
+
+def _pictures_of_renders() -> list[str]:
+    return [
+        image.name
+        for image in bpy.data.images
+        if image.name in OWN_IMAGES or image.type in ("RENDER_RESULT", "COMPOSITING")
+    ]
 
 
 def _devices(scene: bpy.types.Scene) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 
 from ..engine.job import JobError
-from ..operators import snapshot, splitting
+from ..operators import running, snapshot, splitting
 from .preferences import draw_question
 from .wrap import wrapped
 
@@ -150,6 +150,11 @@ class DISTRIBUTED_CYCLES_PT_nodes(_RenderPanel, bpy.types.Panel):
             elif node.detail:
                 wrapped(box, context, node.detail)
             draw_question(box, node.name, node.question)
+        kept = len(running.pool.names())
+        if kept:
+            row = layout.row()
+            row.label(text=f"Kept for the next render: {kept} worker{'s' if kept > 1 else ''}")
+            row.operator("distributed_cycles.end_workers", text="", icon="X")
 
 
 def _at_the_right(row: bpy.types.UILayout, text: str) -> None:

@@ -31,6 +31,13 @@ class WorkerFolder:
         self._lock = locked(self.path / "lock")
         self._names: set[str] = set()
 
+    def renew(self) -> None:
+        """An empty tree, for another scene. Files that Blender still has open go when they can."""
+        old = self.root
+        self.root = Path(tempfile.mkdtemp(prefix="root-", dir=self.path))
+        self._names.clear()
+        shutil.rmtree(old, ignore_errors=True)
+
     def target(self, name: str) -> Path:
         """The place of `name` below the root. Raise ValueError where it would be elsewhere."""
         if not is_safe(name):

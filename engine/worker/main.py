@@ -87,6 +87,10 @@ class Worker:
         elif kind == "denoise":
             denoise.run(header)
             self._send({"type": "denoised"})
+        elif kind == "rest":
+            # Numbers of tiles begin anew with the next render.
+            self._skipped.clear()
+            self._send({"type": "resting"})
         elif kind == "devices":
             self._send({"type": "devices", "names": scene.devices()})
         else:

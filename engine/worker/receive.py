@@ -5,6 +5,7 @@ recipe   one of them, chunk by chunk         -> missing: the chunks that are not
 chunks   some of these                       -> stored, with the last of them
 tree     which file stands where
 shared   files that this node has by itself  -> unshared: those it has not
+renew    what stood in the tree was of another scene
 links    the same on the user's computer, where every file is at hand
 """
 
@@ -20,7 +21,7 @@ from .cache import Cache, folder_for
 from .files import WorkerFolder
 from .recipe import LARGEST_CHUNK_BYTES, is_digest
 
-REQUESTS = ("cache", "offer", "recipe", "chunks", "tree", "shared", "links")
+REQUESTS = ("cache", "offer", "recipe", "chunks", "tree", "shared", "links", "renew")
 
 
 class Receiver:
@@ -34,7 +35,10 @@ class Receiver:
     def handle(self, header: dict[str, Any], payload: bytes) -> None:
         """Carry out one of REQUESTS. Raises ValueError and OSError with words for a person."""
         kind = header["type"]
-        if kind == "cache":
+        if kind == "renew":
+            self._folder.renew()
+        elif kind == "cache":
+            self.close()
             self._cache = Cache(folder_for(header["folder"]), header["limit"])
         elif kind == "links":
             for name, source in json.loads(payload):
@@ -75,6 +79,7 @@ class Receiver:
     def close(self) -> None:
         if self._cache is not None:
             self._cache.close()
+            self._cache = None
 
 
 def _unpacked(header: dict[str, Any], payload: bytes) -> bytes:
