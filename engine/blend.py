@@ -30,6 +30,8 @@ Words = npt.NDArray[np.uint64]
 UNTYPED = 0
 """Number of the structure that stands for no structure."""
 POINTER_BYTES = 8
+NOTE_BYTES = 4
+"""Of a datablock's notes on what is to be computed anew, which undo keeps."""
 _LENGTH = re.compile(r"\[(\d+)\]")
 _OLD_HEAD = struct.Struct("<4siQii")
 _NEW_HEAD = struct.Struct("<4siQqq")
@@ -66,7 +68,7 @@ def scene_digest(path: Path, ignored: Collection[str] = ()) -> str:
     names = {name.encode() for name in ignored}
     try:
         blocks = list(_blocks(memoryview(data)))
-        pointers = _pointers(next(block.data for block in blocks if block.code == b"DNA1"))
+        layouts = _layouts(next(block.data for block in blocks if block.code == b"DNA1"))
     except (ValueError, IndexError, StopIteration, struct.error):
         return hashlib.sha256(data).hexdigest()  # A format that is not known here.
     kept: list[_Block] = []
@@ -83,7 +85,7 @@ def scene_digest(path: Path, ignored: Collection[str] = ()) -> str:
     found = hashlib.sha256()
     for block in kept:
         found.update(b"%s %d %d %d " % (block.code, block.kind, block.count, len(block.data)))
-        found.update(_without_addresses(block, pointers, places))
+        found.update(_without_addresses(block, layouts, places))
     return found.hexdigest()
 
 
@@ -100,7 +102,7 @@ class _Places:
         return np.where(self.addresses[at] == words, self.numbers[at], np.uint64(0))
 
 
-def _without_addresses(block: _Block, pointers: list[_Pointers], places: _Places) -> memoryview | bytes:
+def _without_addresses(block: _Block, layouts: list[_Layout], places: _Places) -> memoryview | bytes:
     """The data with the number of a block in the place of its address."""
     size = len(block.data)
     if block.kind == UNTYPED:  # Whatever it is: a list of pointers as well as the pixels of an image.
@@ -109,26 +111,29 @@ def _without_addresses(block: _Block, pointers: list[_Pointers], places: _Places
         if not numbers.any():
             return block.data
         return np.where(numbers, numbers, words).tobytes() + bytes(block.data[len(words) * 8 :])
-    kind = pointers[block.kind] if 0 <= block.kind < len(pointers) else _Pointers(0, ())
-    if not kind.offsets or size < kind.size * block.count:
+    layout = layouts[block.kind] if 0 <= block.kind < len(layouts) else _Layout(0, (), ())
+    if size < layout.size * block.count or not (layout.pointers or layout.notes):
         return block.data
     rows = np.frombuffer(block.data, np.uint8).copy()
-    table = rows[: kind.size * block.count].reshape(block.count, kind.size)
-    for offset in kind.offsets:
-        field = np.ascontiguousarray(table[:, offset : offset + 8]).view(np.uint64)[:, 0]
-        table[:, offset : offset + 8] = places.of(field).view(np.uint8).reshape(-1, 8)
+    table = rows[: layout.size * block.count].reshape(block.count, layout.size)
+    for offset in layout.pointers:
+        field = np.ascontiguousarray(table[:, offset : offset + POINTER_BYTES]).view(np.uint64)[:, 0]
+        table[:, offset : offset + POINTER_BYTES] = places.of(field).view(np.uint8).reshape(-1, POINTER_BYTES)
+    for offset in layout.notes:
+        table[:, offset : offset + NOTE_BYTES] = 0
     return rows.tobytes()
 
 
 @dataclass(frozen=True, slots=True)
-class _Pointers:
-    """Where in a structure its pointers are, in bytes."""
+class _Layout:
+    """Of a structure: where in it what does not belong to the scene is, in bytes."""
 
     size: int
-    offsets: tuple[int, ...]
+    pointers: tuple[int, ...]
+    notes: tuple[int, ...]
 
 
-def _pointers(dna: memoryview) -> list[_Pointers]:
+def _layouts(dna: memoryview) -> list[_Layout]:
     """Of each structure, by its number. Raise ValueError, IndexError, struct.error."""
     place = 4
 
@@ -164,24 +169,30 @@ def _pointers(dna: memoryview) -> list[_Pointers]:
         kind, fields = number("<H"), number("<H")
         structs.append((kind, [(number("<H"), number("<H")) for _ in range(fields)]))
     by_type = dict(structs)
-    known: dict[int, tuple[int, ...]] = {}
+    known: dict[int, tuple[list[int], list[int]]] = {}
 
-    def offsets(kind: int) -> tuple[int, ...]:
-        if kind not in known:
-            found: list[int] = []
-            start = 0
-            for its_type, its_name in by_type.get(kind, ()):
-                name = names[its_name]
-                count = math.prod(int(length) for length in _LENGTH.findall(name))
-                is_pointer = name.startswith(("*", "("))
-                size = POINTER_BYTES if is_pointer else sizes[its_type]
-                inner = (0,) if is_pointer else offsets(its_type)
-                found += [start + size * index + at for index in range(count) for at in inner]
-                start += size * count
-            known[kind] = tuple(found)
+    def places_in(kind: int) -> tuple[list[int], list[int]]:
+        if kind in known:
+            return known[kind]
+        pointers: list[int] = []
+        notes: list[int] = []
+        start = 0
+        for its_type, its_name in by_type.get(kind, ()):
+            name = names[its_name]
+            count = math.prod(int(length) for length in _LENGTH.findall(name))
+            is_pointer = name.startswith(("*", "("))
+            size = POINTER_BYTES if is_pointer else sizes[its_type]
+            inner = ([0], []) if is_pointer else places_in(its_type)
+            for at in range(start, start + size * count, size or 1):
+                pointers += [at + offset for offset in inner[0]]
+                notes += [at + offset for offset in inner[1]]
+            if types[kind] == "ID" and name.startswith("recalc"):
+                notes.append(start)
+            start += size * count
+        known[kind] = pointers, notes
         return known[kind]
 
-    return [_Pointers(sizes[kind], offsets(kind)) for kind, _ in structs]
+    return [_Layout(sizes[kind], *map(tuple, places_in(kind))) for kind, _ in structs]
 
 
 def _name_of(block: _Block) -> bytes:
