@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..engine.assets import Wanted, scene_files
 from ..engine.job import SceneFile
 from ..engine.worker import blocks
 from ..engine.worker.paths import is_absolute
-from . import caches, sequences
+from . import caches, sequences, usd
 from .image import OWN_IMAGES
 
 NOT_RENDERED = (bpy.types.Scene, bpy.types.Screen, bpy.types.Brush, bpy.types.WorkSpace)
@@ -92,12 +93,17 @@ def _files_of(
         case bpy.types.Volume():
             return [] if owner.packed_file else sequences.of_volume(owner, path, frame)
         case bpy.types.CacheFile():
-            return sequences.of_cache_file(owner, path, frame)
+            read = sequences.of_cache_file(owner, path, frame)
+            return (
+                [file for first in read for file in usd.layers(first)]
+                if path.lower().endswith(usd.LAYERS)
+                else read
+            )
         case bpy.types.OceanModifier():
             return caches.of_ocean(owner, path, frame)
         case bpy.types.FluidDomainSettings():
             return caches.of_fluid(path, frame)
-        case bpy.types.NodesModifier() | bpy.types.NodesModifierBake():
+        case bpy.types.NodesModifier() | bpy.types.NodesModifierBake() if found.name in blocks.BAKES:
             return caches.of_bake(path)
         case bpy.types.PointCache():
             return caches.of_points(owner, found.block, path, frame)
@@ -111,7 +117,7 @@ def _files_of(
 
 
 def _with_includes(path: str) -> list[str]:
-    """An OSL script, and the files that it includes, as far as they stand beside it."""
+    """An OSL script, and the files that it includes."""
     files = [path]
     for file in files:
         try:
@@ -125,9 +131,14 @@ def _with_includes(path: str) -> list[str]:
         for name in _INCLUDE.findall(text):
             included = str(Path(file).parent / name)
             # Blender's own headers stand elsewhere, in every installation.
-            if included not in files and Path(included).is_file():
+            if included not in files and (Path(included).is_file() or not _is_blenders_header(name)):
                 files.append(included)
     return files
+
+
+def _is_blenders_header(name: str) -> bool:
+    cycles = sys.modules.get("cycles")
+    return cycles is not None and Path(str(cycles.__file__)).with_name("shader").joinpath(name).is_file()
 
 
 def _placed(text: str, files: list[str], path: str, owner: str) -> Iterator[Wanted]:

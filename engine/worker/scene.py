@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import devices as cycles_devices
-from .blocks import file_paths
-from .paths import is_absolute, mirrored
+from .remap import remap
 
 SWITCHES = {
     "Debug": "pass_debug_sample_count",
@@ -69,7 +68,7 @@ class OpenScene:
         bpy.ops.wm.open_mainfile(
             filepath=str(root / request["blend"]), load_ui=False, use_scripts=request["use_scripts"]
         )
-        _remap_absolute_paths(root)
+        remap(root)
         for entry in request["pixels"]:
             _set_pixels(root, entry)
         scene = bpy.data.scenes.get(request["scene"])
@@ -158,32 +157,6 @@ class OpenScene:
             self._output.unlink(missing_ok=True)
 
 
-def _remap_absolute_paths(root: Path) -> None:
-    """Point absolute paths at their mirrored places; relative ones hold without help."""
-    import bpy
-
-    def here(path: str) -> Path | None:
-        place = root / mirrored(path) if is_absolute(path) and not _is_below(path, root) else None
-        # A path with a token, `<UDIM>` say, names no file itself, but its folder is there.
-        return place if place is not None and place.parent.is_dir() else None
-
-    seen: set[str] = set()
-    # A library that is reloaded brings the libraries that it links, with paths of their own.
-    while fresh := [library for library in bpy.data.libraries if library.filepath not in seen]:
-        for library in fresh:
-            seen.add(library.filepath)
-            place = here(library.filepath)
-            if place:
-                library.filepath = str(place)
-                seen.add(library.filepath)
-                library.reload()
-                break  # The list is another one now.
-    for found in file_paths():
-        place = here(found.text)
-        if place:
-            setattr(found.owner, found.name, str(place))
-
-
 def _set_pixels(root: Path, entry: dict[str, Any]) -> None:
     """Give an image the pixels that only the user's Blender had in memory."""
     import bpy
@@ -200,10 +173,6 @@ def _set_pixels(root: Path, entry: dict[str, Any]) -> None:
         values = array("f", map(fractions.__getitem__, data))
     image.pixels.foreach_set(values)
     image.update()
-
-
-def _is_below(path: str, root: Path) -> bool:
-    return root in Path(path).parents
 
 
 def _has_layers_with_own_samples(scene: Any) -> bool:
