@@ -567,6 +567,6 @@ settings.domain_type, settings.cache_type = "GAS", "ALL"
 settings.cache_frame_start, settings.cache_frame_end = 1, 20
 settings.cache_directory = sys.argv[-2] or str(base / "smoke")
 scene.frame_set(7)
-bpy.ops.wm.save_as_mainfile(filepath=str(base / "smoke.blend"))
+bpy.ops.wm.save_as_mainfile(filepath=str(base / "smoke.blend"), relative_remap=False)
 """
 """A domain and the folder of its cache, as Mantaflow lays it out; `sys.argv[-2]` is the path to it in the .blend."""
