@@ -27,7 +27,7 @@ PACKAGE = "distributed_cycles_worker"
 OLDEST_BLENDER = (4, 2, 0)
 TOO_OLD = "distributed_cycles: too old: Blender"
 MODULES = (
-    *("protocol", "paths", "files", "trees", "blocks", "remap", "devices", "scene"),
+    *("protocol", "paths", "files", "restart", "trees", "blocks", "remap", "devices", "scene"),
     *("denoise", "recipe", "cache", "receive", "main"),
 )
 """In the order in which they import each other."""

@@ -214,6 +214,10 @@ class Job:
     """Whether the sizes of tiles follow the work; else each has `tile_size`."""
     ignored: tuple[str, ...] = ()
     """Datablocks of the snapshot that no render reads, the pictures of renders: "IMRender Result"."""
+    ocio: str = ""
+    """The OCIO configuration of this Blender ($OCIO); empty: Blender's own."""
+    ocio_files: tuple[str, ...] = ()
+    """Which of `files` it consists of, by their paths there."""
 
     @property
     def picture(self) -> Rect:
@@ -237,6 +241,7 @@ class Job:
                 "pixels": tuple(PixelFile(**entry) for entry in data.get("pixels", ())),
                 "compute_device_ids": tuple(data.get("compute_device_ids", ())),
                 "ignored": tuple(data.get("ignored", ())),
+                "ocio_files": tuple(data.get("ocio_files", ())),
             }
         )
 
@@ -257,6 +262,8 @@ class NodeInfo:
     """What a person should know of this Blender although it renders."""
     others: tuple[str, ...] = ()
     """Other Blenders that were found on the node: version and path of each."""
+    ocio: str = ""
+    """The OCIO configuration that it has read on its start; empty: its own."""
 
     @property
     def version_text(self) -> str:

@@ -69,6 +69,7 @@ class WorkerLink:
                 blender_path=str(header["blender_path"]),
                 cores=int(header["cores"]),
                 devices=(),
+                ocio=str(header.get("ocio", "")),
             )
             has_cycles = bool(header["has_cycles"])
         except (EOFError, ConnectError):
@@ -86,6 +87,22 @@ class WorkerLink:
         self._heard = time.monotonic()
         threading.Thread(target=self._receive, name="dc-receive", daemon=True).start()
         return info
+
+    def restart(self, ocio: str) -> None:
+        """Have Blender start anew in the same place, with `ocio` for its OCIO configuration.
+
+        Its folder stays. Raises what start() raises, and WorkerLost.
+        """
+        self.send({"type": "restart", "ocio": ocio})
+        while True:
+            item = self._inbox.get()
+            if isinstance(item, NodeError):
+                raise item
+            # An order to stop is not for here; who gave it has noted it elsewhere too.
+            if item[0] != "stop" and item[0]["type"] == "restarting":
+                break
+        self._patience = float("inf")
+        self.start()
 
     def send(self, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
         """Send one frame; blocks while the channel is full. Raise WorkerLost with the reason."""
@@ -176,6 +193,8 @@ class WorkerLink:
                 elif kind != "beat":
                     with self._inbox_lock:
                         self._inbox.put(frame)
+                if kind == "restarting":
+                    return  # What follows is the start of another one.
         except EOFError:
             error = self._end_reason()
         except FrameError as damaged:

@@ -239,7 +239,7 @@ class NodeLife:
     @property
     def _key(self) -> Hashable:
         """Who has the same one can go on with this worker."""
-        return self.node, self._share, self._job.blender_version
+        return self.node, self._share, self._job.blender_version, self._job.ocio
 
     def _kept_worker(self, cleanup: ExitStack) -> KeptWorker | None:
         worker = self._pool.take(self.node.name, self._key) if self._pool is not None else None
@@ -259,7 +259,19 @@ class NodeLife:
             cleanup=cleanup,
             starter=Starter(self._say_while_starting, self._hold),
         )
-        return KeptWorker(link, info)
+        worker = KeptWorker(link, info)
+        if not self._stopping.is_set():
+            self._restart_for_colors(worker)
+        return worker
+
+    def _restart_for_colors(self, worker: KeptWorker) -> None:
+        """Blender reads its OCIO configuration when it starts, so it starts anew where that is another one."""
+        job, there = self._job, worker.info.ocio
+        if job.ocio == there and (self.node.is_local or not job.ocio or "://" in job.ocio):
+            return
+        if self._send_files(worker, [file for file in job.files if file.path in job.ocio_files]):
+            self._state("starting", "once more, with this computer's color management")
+            worker.link.restart(job.ocio)
 
     def _scene_there(self) -> str:
         """What this life's worker has open: the files, and how they were opened. Empty if nobody knows."""
@@ -286,11 +298,14 @@ class NodeLife:
 
     def _sync(self, worker: KeptWorker) -> bool:
         """Bring the files there; False when told to stop meanwhile."""
-        job, link = self._job, worker.link
+        job = self._job
         if worker.scene:
-            link.send({"type": "renew"})
+            worker.link.send({"type": "renew"})
         pixels = (SceneFile(str(self._snapshot.parent / entry.file), entry.file) for entry in job.pixels)
-        files = (SceneFile(str(self._snapshot), job.blend), *pixels, *job.files)
+        return self._send_files(worker, [SceneFile(str(self._snapshot), job.blend), *pixels, *job.files])
+
+    def _send_files(self, worker: KeptWorker, files: Sequence[SceneFile]) -> bool:
+        link = worker.link
         if self.node.is_local:
             entries = [(file.path, file.source) for file in files]
             link.send({"type": "links"}, json.dumps(entries).encode())

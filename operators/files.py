@@ -16,7 +16,7 @@ from ..engine.assets import Wanted, scene_files
 from ..engine.job import SceneFile
 from ..engine.worker import blocks
 from ..engine.worker.paths import is_absolute
-from . import caches, sequences, usd
+from . import caches, ocio, sequences, usd
 from .image import OWN_IMAGES
 
 NOT_RENDERED = (bpy.types.Scene, bpy.types.Screen, bpy.types.Brush, bpy.types.WorkSpace)
@@ -49,6 +49,8 @@ def _wanted(frame: int) -> Iterator[Wanted]:
         is_elsewhere = library.packed_file is None and not getattr(library, "is_archive", False)
         if is_elsewhere and blenders_own not in Path(path).parents:
             yield from _placed(library.filepath, [path], path, f"library {library.name!r}")
+    for path in ocio.files():
+        yield Wanted(path, path, ocio.OWNER)
     unused = _not_rendered()
     users = sequences.image_users()
     for found in blocks.file_paths():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import sys
 import uuid
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from ..engine.job import Job, JobError, Rect
 from ..engine.store import JobStore
 from . import denoising, files, output, pixels, splitting
 from .image import OWN_IMAGES
+from ..engine.worker.paths import mirrored
+from . import denoising, files, ocio, output, pixels, splitting
 
 AUTO_MARGIN = -1
 
@@ -91,11 +92,7 @@ def warnings_of(scene: bpy.types.Scene, wishes: Wishes) -> list[str]:
             f"The margin of {wishes.margin} px is less than the {needed} px that this scene needs:"
             " pixels at the edges of tiles will differ from one render."
         )
-    if os.environ.get("OCIO"):
-        found.append(
-            f"Colors are managed by {os.environ['OCIO']} here: nodes need the same configuration in their own $OCIO."
-        )
-    return found + denoising.warnings_of(scene)
+    return found + ocio.warnings() + denoising.warnings_of(scene)
 
 
 @dataclass(frozen=True)
@@ -161,6 +158,8 @@ def take(scene: bpy.types.Scene, view_layer: str, wishes: Wishes, *, workers: in
         pixels=unsaved,
         use_auto_tile_size=not (wishes.tile_size or is_by_samples),
         ignored=tuple(f"IM{name}" for name in _pictures_of_renders()),
+        ocio=ocio.setting(),
+        ocio_files=tuple(mirrored(path) for path in ocio.files()),
         **_devices(scene),
     )
     return Snapshot(job, (*warnings_of(scene, wishes), *warnings), found.missing)

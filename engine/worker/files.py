@@ -17,19 +17,30 @@ from .paths import is_safe
 
 PREFIX = "distributed-cycles-"
 REMOVE_TRIES = 20
+KEPT = "DISTRIBUTED_CYCLES_FOLDER"
+"""In the environment of a Blender that goes on with the folder of the one before it."""
 
 
 class WorkerFolder:
     """Where one worker keeps the files it was sent and the tile it renders."""
 
     def __init__(self) -> None:
+        kept = os.environ.pop(KEPT, "")
         base = Path(tempfile.gettempdir())
         _sweep(base)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        self.path = Path(kept or tempfile.mkdtemp(prefix=PREFIX, dir=base))
         self.root = self.path / "root"
-        self.root.mkdir()
-        self._lock = locked(self.path / "lock")
-        self._names: set[str] = set()
+        self.root.mkdir(exist_ok=True)
+        self._lock = None if kept else locked(self.path / "lock")
+        """None: the process before this one holds it, on a descriptor that came along."""
+        files = (Path(folder, name) for folder, _, names in os.walk(self.root) for name in names)
+        self._names = {path.relative_to(self.root).as_posix() for path in files}
+
+    def hand_on(self) -> dict[str, str]:
+        """Leave everything to the Blender that follows in this process; returns what its environment has to say."""
+        if self._lock is not None:
+            os.set_inheritable(self._lock.fileno(), True)
+        return {KEPT: str(self.path)}
 
     def renew(self) -> None:
         """An empty tree, for another scene. Files that Blender still has open go when they can."""

@@ -22,7 +22,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import denoise, receive, scene
+from . import denoise, receive, restart, scene
 from .files import WorkerFolder
 from .protocol import HEARTBEAT_S, FrameError, encode, read_frame
 
@@ -52,6 +52,8 @@ class Worker:
         self._chunks = 0
         """How many chunks wait in `_work`, or are being written."""
         self._skipped: set[tuple[int, int]] = set()
+        self._is_replaced = False
+        """Whether another Blender takes over the connection."""
         self._folder = WorkerFolder()
         self._receiver = receive.Receiver(self._folder, self._send)
         _move_blenders_temporary_folder(str(self._folder.path))
@@ -84,6 +86,8 @@ class Worker:
             self._scene = scene.OpenScene(self._folder.root, self._folder.path / "tile.exr", header)
             seconds = time.perf_counter() - start
             self._send({"type": "opened", "seconds": seconds, **self._scene.device})
+        elif kind == "restart":
+            self._restart(header["ocio"])
         elif kind == "denoise":
             denoise.run(header)
             self._send({"type": "denoised"})
@@ -95,6 +99,14 @@ class Worker:
             self._send({"type": "devices", "names": scene.devices()})
         else:
             raise ValueError(f"a request of unknown type {kind!r}")
+
+    def _restart(self, ocio: str) -> NoReturn:
+        """Start Blender anew on the same connection and folder, with another OCIO configuration."""
+        self._receiver.close()
+        self._is_replaced = True
+        self._send({"type": "restarting"})
+        with self._out_lock:  # Nothing of this one may come between the words of the next.
+            restart.replace(self._folder, self._out, restart.place_of(ocio, self._folder.root))
 
     def _render(self, header: dict[str, Any]) -> None:
         if (header["tile"], header["attempt"]) in self._skipped:
@@ -132,6 +144,8 @@ class Worker:
                     self.end("told to end")
                 else:
                     self._queue(header, payload)
+                if header["type"] == "restart":
+                    return  # The next byte is for another Blender.
         except EOFError:
             # What has arrived need not be sent again; it is written in a moment.
             deadline = time.monotonic() + STORE_S
@@ -170,7 +184,7 @@ class Worker:
         denoising hold the interpreter, and the reader with it, for minutes.
         """
         alone = 0.0
-        while alone < ALONE_S:
+        while alone < ALONE_S or self._is_replaced:
             before = self._heard
             time.sleep(HEARTBEAT_S)
             alone = alone + HEARTBEAT_S if self._heard == before else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import time
@@ -32,6 +33,7 @@ def describe() -> dict[str, Any]:
         "blender_version": list(bpy.app.version),
         "blender_path": bpy.app.binary_path or "",
         "cores": _cores(),
+        "ocio": os.environ.get("OCIO", ""),
         "has_cycles": "cycles" in bpy.context.preferences.addons,
     }
 

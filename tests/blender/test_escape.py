@@ -88,7 +88,8 @@ def test_nothing_is_written_outside_of_the_jobs_folder(tmp_path: Path) -> None:
     house.python(code.replace("(NAME,", f"({NAME!r},"), outside, blend)
     climb = ("../" * (len(blend.parent.parts) + 2) + "escaped").encode()
     data = blend.read_bytes()
-    assert NAME.encode() in data and len(climb) < len(NAME)
+    assert NAME.encode() in data
+    assert len(climb) < len(NAME)
     blend.write_bytes(data.replace(NAME.encode(), climb.ljust(len(NAME), b"\0")))
     environment = {"TMPDIR": str(temporary)}
     if "BPY_PYTHON" in os.environ:
