@@ -84,6 +84,14 @@ class PixelFile:
     height: int
     channels: int
     is_float: bool
+    library: str = ""
+    """Name of the library that the image is linked from; empty: it is the scene's own."""
+    tiles: tuple[int, ...] = ()
+    """UDIM tiles: `file` is then a template for an image file of each."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(self.file.replace("<UDIM>", str(tile)) for tile in self.tiles) or (self.file,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +246,10 @@ class Job:
                 "files": tuple(SceneFile(**entry) for entry in data["files"]),
                 "helpers": tuple(data["helpers"]),
                 "denoising": Denoising.from_json(data["denoising"]) if data["denoising"] else None,
-                "pixels": tuple(PixelFile(**entry) for entry in data.get("pixels", ())),
+                "pixels": tuple(
+                    PixelFile(**{**entry, "tiles": tuple(entry.get("tiles", ()))})
+                    for entry in data.get("pixels", ())
+                ),
                 "compute_device_ids": tuple(data.get("compute_device_ids", ())),
                 "ignored": tuple(data.get("ignored", ())),
                 "ocio_files": tuple(data.get("ocio_files", ())),

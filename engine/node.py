@@ -301,7 +301,8 @@ class NodeLife:
         job = self._job
         if worker.scene:
             worker.link.send({"type": "renew"})
-        pixels = (SceneFile(str(self._snapshot.parent / entry.file), entry.file) for entry in job.pixels)
+        names = (name for entry in job.pixels for name in entry.files)
+        pixels = (SceneFile(str(self._snapshot.parent / name), name) for name in names)
         return self._send_files(worker, [SceneFile(str(self._snapshot), job.blend), *pixels, *job.files])
 
     def _send_files(self, worker: KeptWorker, files: Sequence[SceneFile]) -> bool:

@@ -161,9 +161,13 @@ class OpenScene:
 
 def _set_pixels(root: Path, entry: dict[str, Any]) -> None:
     """Give an image the pixels that only the user's Blender had in memory."""
-    import bpy
-
-    image = bpy.data.images[entry["image"]]
+    image = _image(entry["image"], entry["library"])
+    if entry["tiles"]:
+        # Packed again, as it is on the user's computer: Cycles reads what is packed in another way than files.
+        image.unpack(method="REMOVE")
+        image.filepath = str(root / entry["file"])
+        image.pack()
+        return
     if tuple(image.size) != (entry["width"], entry["height"]):
         image.scale(entry["width"], entry["height"])
     data = (root / entry["file"]).read_bytes()
@@ -175,6 +179,16 @@ def _set_pixels(root: Path, entry: dict[str, Any]) -> None:
         values = array("f", map(fractions.__getitem__, data))
     image.pixels.foreach_set(values)
     image.update()
+
+
+def _image(name: str, library: str) -> Any:
+    import bpy
+
+    return next(
+        image
+        for image in bpy.data.images
+        if (image.name, image.library.name if image.library else "") == (name, library)
+    )
 
 
 def _has_layers_with_own_samples(scene: Any) -> bool:
