@@ -12,11 +12,12 @@ from typing import Any
 
 import bpy
 
+from ..engine import usd
 from ..engine.assets import Wanted, scene_files
 from ..engine.job import SceneFile
 from ..engine.worker import blocks
 from ..engine.worker.paths import is_absolute
-from . import caches, ocio, sequences, usd
+from . import caches, ocio, sequences
 from .image import OWN_IMAGES
 
 NOT_RENDERED = (bpy.types.Scene, bpy.types.Screen, bpy.types.Brush, bpy.types.WorkSpace)
@@ -44,7 +45,7 @@ def _wanted(frame: int) -> Iterator[Wanted]:
     # Brushes that Blender brings along are linked from its own folder; so every node has them.
     blenders_own = Path(bpy.utils.system_resource("DATAFILES"))
     for library in bpy.data.libraries:
-        path = absolute(library.filepath, library.parent)
+        path = absolute(library.filepath)
         # One that is an archive only holds what is packed from it (Blender 5.0 and later).
         is_elsewhere = library.packed_file is None and not getattr(library, "is_archive", False)
         if is_elsewhere and blenders_own not in Path(path).parents:
@@ -66,7 +67,7 @@ def _wanted(frame: int) -> Iterator[Wanted]:
                 yield Wanted(path, path, words)
     yield from _bakes_beside(bpy.data.filepath)
     for library in bpy.data.libraries:
-        yield from _bakes_beside(absolute(library.filepath, library.parent))
+        yield from _bakes_beside(absolute(library.filepath))
 
 
 def _bakes_beside(blend: str) -> Iterator[Wanted]:
@@ -173,20 +174,21 @@ def _is_not_rendered(user: bpy.types.ID) -> bool:
 
 def _blend_of(block: Any) -> str:
     library = block.library
-    return absolute(library.filepath, library.parent) if library else str(bpy.data.filepath)
+    return absolute(library.filepath) if library else str(bpy.data.filepath)
 
 
 def _parents(library: bpy.types.Library) -> tuple[Path, ...]:
-    return tuple(Path(absolute(library.filepath, library.parent)).parents)
+    return tuple(Path(absolute(library.filepath)).parents)
 
 
-def absolute(text: str, library: bpy.types.Library | None) -> str:
+def absolute(text: str, library: bpy.types.Library | None = None) -> str:
     """A path of a .blend as a whole path of this computer, `..` left as it is where a link may be
-    before it. What a library names is relative to that library."""
+    before it. What a library names is relative to that library, but for other libraries: their
+    paths Blender makes relative to the .blend that is open."""
     if not text.startswith("//"):
         return text
     if os.name != "nt":
         text = text.replace("\\", "/")  # as old files from Windows have it, and as Blender reads it
-    start = os.path.dirname(absolute(library.filepath, library.parent) if library else bpy.data.filepath)  # noqa: PTH120 - not normalised
+    start = os.path.dirname(absolute(library.filepath) if library else bpy.data.filepath)  # noqa: PTH120 - not normalised
     whole = os.path.join(start, text[2:])  # noqa: PTH118 - the same
     return whole if os.path.lexists(whole) else os.path.normpath(whole)

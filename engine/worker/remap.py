@@ -62,9 +62,7 @@ def _move_libraries(root: Path) -> None:
     while fresh := [library for library in bpy.data.libraries if library.filepath not in seen]:
         for library in fresh:
             seen.add(library.filepath)
-            base = _folder(library.parent)
-            is_ours = root == base or root in base.parents
-            place = place_of(library.filepath, base, root) if is_ours else None
+            place = place_of(library.filepath, _folder(None), root)
             if place is not None and place.is_file():
                 library.filepath = str(place)
                 seen.add(library.filepath)
@@ -73,12 +71,15 @@ def _move_libraries(root: Path) -> None:
 
 
 def _folder(library: Any) -> Path:
-    """The folder of a library, or of the .blend itself: what paths in it are relative to."""
+    """The folder of a library, or of the .blend itself: what paths in it are relative to.
+
+    A library's own path is relative to the .blend, also where another library links it.
+    """
     import bpy
 
     path = bpy.data.filepath if library is None else library.filepath
     if path.startswith("//"):
-        path = str(_folder(library.parent) / path[2:].replace("\\", "/"))
+        path = str(_folder(None) / path[2:].replace("\\", "/"))
     return Path(os.path.normpath(path)).parent
 
 

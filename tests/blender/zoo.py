@@ -40,7 +40,16 @@ def textured(name, image=None):
     node.image = image
     return material, node
 
-# Libraries, one inside another: inner is by an absolute path outside of the project.
+# Libraries, one inside another: inner is by an absolute path outside of the project, deep by a relative one.
+(proj / "lib/nest").mkdir()
+picture(proj / "lib/nest/deep tex.png", 2)
+bpy.ops.mesh.primitive_cube_add(location=(3, 0, 0))
+bpy.context.object.name = "Deep"
+image = bpy.data.images.load(str(proj / "lib/nest/deep tex.png"))
+bpy.context.object.data.materials.append(textured("DeepMat", image)[0])
+image.filepath = "//deep tex.png"
+bpy.ops.wm.save_as_mainfile(filepath=str(proj / "lib/nest/deep.blend"), relative_remap=False)
+bpy.ops.wm.read_factory_settings(use_empty=True)
 picture(outside / "inner tex.png", 1)
 bpy.ops.mesh.primitive_cube_add()
 inner = bpy.context.object
@@ -52,10 +61,18 @@ bpy.ops.wm.save_as_mainfile(filepath=str(outside / "inner.blend"), relative_rema
 bpy.ops.wm.read_factory_settings(use_empty=True)
 with bpy.data.libraries.load(str(outside / "inner.blend"), link=True) as (have, want):
     want.objects = ["Inner"]
+bpy.ops.wm.save_as_mainfile(filepath=str(proj / "lib" / "middle.blend"), relative_remap=False)
+with bpy.data.libraries.load(str(proj / "lib/nest/deep.blend"), link=True, relative=True) as (have, want):
+    want.objects = ["Deep"]
 group = bpy.data.collections.new("Middle")
 bpy.context.scene.collection.children.link(group)
 group.objects.link(bpy.data.objects["Inner"])
-bpy.ops.wm.save_as_mainfile(filepath=str(proj / "lib" / "middle.blend"), relative_remap=False)
+group.objects.link(bpy.data.objects["Deep"])
+paths = {library.filepath for library in bpy.data.libraries}
+assert paths == {str(outside / "inner.blend"), "//nest/deep.blend"}, paths
+bpy.ops.wm.save_mainfile()
+KIND["proj ä/shot 猫/lib/nest/deep.blend"] = "library 'deep.blend'"
+KIND["proj ä/shot 猫/lib/nest/deep tex.png"] = "image 'deep tex.png'"
 KIND["elsewhere/inner.blend"] = "library 'inner.blend'"
 KIND["elsewhere/inner tex.png"] = "image 'inner tex.png'"
 KIND["proj ä/shot 猫/lib/middle.blend"] = "library 'middle.blend'"
@@ -161,6 +178,7 @@ picture(proj / "tex/real/linked.png", 30)
 image = bpy.data.images.load(str(proj / "tex/by link/linked.png"))
 image.filepath = "//tex/by link/linked.png"
 cube(6, 0, textured("Linked", image)[0])
+KIND["proj ä/shot 猫/tex/real/linked.png"] = "image 'linked.png'"
 for number in (1001, 1002):
     picture(proj / f"tex/skin.{number}.png", number)
     KIND[f"proj ä/shot 猫/tex/skin.{number}.png"] = "image 'skin"

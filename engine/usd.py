@@ -7,6 +7,7 @@ which paths are known by their endings; the table is compressed by LZ4.
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import struct
@@ -40,13 +41,14 @@ def layers(path: str) -> list[str]:
 def _names(path: Path) -> list[str]:
     if path.suffix.lower() == ".usdz":  # An archive that holds all it needs.
         return []
-    data = path.read_bytes()
-    if data.startswith(CRATE):
-        return [word.decode(errors="replace") for word in _words(data).split(b"\0")]
-    return [(long or short).decode(errors="replace") for long, short in _ASSET.findall(data)]
+    # A layer can have gigabytes, of which a crate's table of words is little.
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[: len(CRATE)] == CRATE:
+            return [word.decode(errors="replace") for word in _words(data).split(b"\0")]
+        return [(long or short).decode(errors="replace") for long, short in _ASSET.findall(data)]
 
 
-def _words(data: bytes) -> bytes:
+def _words(data: mmap.mmap) -> bytes:
     """The table of words of a crate file. Raises ValueError or struct.error where it is none."""
     (contents,) = struct.unpack_from("<q", data, 16)
     (count,) = struct.unpack_from("<Q", data, contents)
