@@ -17,7 +17,7 @@ from ..engine.assets import Wanted, scene_files
 from ..engine.job import SceneFile
 from ..engine.worker import blocks
 from ..engine.worker.paths import is_absolute
-from . import caches, ocio, sequences
+from . import caches, ocio, sequences, textures
 from .image import OWN_IMAGES
 
 NOT_RENDERED = (bpy.types.Scene, bpy.types.Screen, bpy.types.Brush, bpy.types.WorkSpace)
@@ -37,11 +37,12 @@ class Found:
 
 def find(scene: bpy.types.Scene) -> Found:
     """Look at the disk for all that this frame of `scene` needs."""
-    files, missing = scene_files(_wanted(scene.frame_current))
+    files, missing = scene_files(_wanted(scene))
     return Found(files, tuple(f"Missing file: {want.path}, wanted by {want.owner}." for want in missing))
 
 
-def _wanted(frame: int) -> Iterator[Wanted]:
+def _wanted(scene: bpy.types.Scene) -> Iterator[Wanted]:
+    frame = scene.frame_current
     # Brushes that Blender brings along are linked from its own folder; so every node has them.
     blenders_own = Path(bpy.utils.system_resource("DATAFILES"))
     for library in bpy.data.libraries:
@@ -59,7 +60,11 @@ def _wanted(frame: int) -> Iterator[Wanted]:
         if block in unused or (block.library and blenders_own in _parents(block.library)):
             continue
         path = absolute(found.text, block.library)
-        yield from _placed(found.text, _files_of(found, path, users, frame), path, found.kind)
+        for want in _placed(found.text, _files_of(found, path, users, frame), path, found.kind):
+            yield want
+            if isinstance(found.owner, bpy.types.Image):
+                for file, place in textures.prepared(scene, want.path):
+                    yield Wanted(file, place, found.kind)
     for words, block, cache in blocks.point_caches():
         if cache.use_disk_cache and not cache.use_external and bpy.data.filepath:
             folder = caches.beside_blend(_blend_of(block))

@@ -18,7 +18,7 @@ from ..engine.store import JobStore
 from . import denoising, files, output, pixels, splitting
 from .image import OWN_IMAGES
 from ..engine.worker.paths import mirrored
-from . import denoising, files, ocio, output, pixels, splitting
+from . import denoising, files, ocio, output, pixels, splitting, textures
 
 AUTO_MARGIN = -1
 
@@ -92,7 +92,7 @@ def warnings_of(scene: bpy.types.Scene, wishes: Wishes) -> list[str]:
             f"The margin of {wishes.margin} px is less than the {needed} px that this scene needs:"
             " pixels at the edges of tiles will differ from one render."
         )
-    return found + ocio.warnings() + denoising.warnings_of(scene)
+    return found + ocio.warnings() + textures.warnings(scene) + denoising.warnings_of(scene)
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ class OpenScene:
             filepath=str(root / request["blend"]), load_ui=False, use_scripts=request["use_scripts"]
         )
         remap(root)
+        _refresh_prepared_textures(root)
         for entry in request["pixels"]:
             _set_pixels(root, entry)
         scene = bpy.data.scenes.get(request["scene"])
@@ -157,6 +158,14 @@ class OpenScene:
             return self._seconds, self._output.read_bytes()
         finally:
             self._output.unlink(missing_ok=True)
+
+
+def _refresh_prepared_textures(root: Path) -> None:
+    """Let no .tx be older than its texture (see operators/textures): those that were sent have the time of their arrival."""
+    for prepared in root.rglob("blender_tx/*.tx"):
+        texture = prepared.parent.parent / prepared.name.rsplit(".", 2)[0]
+        if texture.is_file() and texture.stat().st_mtime > prepared.stat().st_mtime:
+            os.utime(prepared, (texture.stat().st_mtime,) * 2)
 
 
 def _set_pixels(root: Path, entry: dict[str, Any]) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.worker import scene
+
 from .. import support
 from ..sshd import Sshd
 from ..support import exr
@@ -154,3 +156,64 @@ def test_strict_stops_before_the_first_tile(tree: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"Missing file: {file}, wanted by image 'far.png'." in done.stderr
     assert not (tmp_path / "job").exists()
+
+
+def test_prepared_textures_travel(tmp_path: Path) -> None:
+    """Files that Blender 5.2 and later keep beside a texture, and that change the pixels. Before, there are none."""
+    base = tmp_path / "base"
+    base.mkdir()
+    more = """
+from pathlib import Path
+import os, random
+folder = Path(sys.argv[-1]).parent
+for name in ("fresh", "st[a]le"):
+    image = bpy.data.images.new("made", 64, 64)
+    image.pixels.foreach_set([random.random() for _ in range(64 * 64 * 4)])
+    image.filepath_raw, image.file_format = str(folder / f"{name}.png"), "PNG"
+    image.save()
+    material = bpy.data.materials.new(name)
+    material.use_nodes = True
+    node = material.node_tree.nodes.new("ShaderNodeTexImage")
+    node.image = bpy.data.images.load(image.filepath_raw)
+    material.node_tree.links.new(node.outputs[0], material.node_tree.nodes["Principled BSDF"].inputs["Base Color"])
+    for item in [item for item in bpy.data.objects if item.type == "MESH"][name == "fresh" :: 2]:
+        item.data.materials.append(material)
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1])
+if hasattr(scene.render, "use_texture_cache"):
+    bpy.ops.render.generate_texture_cache()
+    # Painted since, so that one does not count any more.
+    os.utime(folder / "st[a]le.png", (2e9, 2e9))
+"""
+    blend = support.make_scene(base / "scene.blend", more=more)
+    f12 = support.render_f12(blend, tmp_path / "f12.exr")
+    environment = {"BPY_PYTHON": os.environ["BPY_PYTHON"]} if "BPY_PYTHON" in os.environ else {}
+    with Sshd(tmp_path / "node", environment=environment, hidden=base) as machine:
+        done = house.blender(
+            *("--online-mode", blend, "--command", "distributed_cycles", "render", "--strict", "--no-local"),
+            *("--nodes", nodes_file(tmp_path, [machine]), "--known-hosts", known_hosts(tmp_path, [machine])),
+            *("--tile-size", "64", "--job-dir", tmp_path / "job", "--output", tmp_path / "picture"),
+        )
+    assert done.returncode == 0, done.stderr
+    support.assert_equal(exr.read(tmp_path / "job" / "frame.exr")[0], f12)
+    sent = json.loads((tmp_path / "job" / "job.json").read_text())
+    prepared = [Path(file["path"]).name for file in sent["files"] if file["path"].endswith(".tx")]
+    is_there = support.blender_version() >= (5, 2, 0)
+    assert [name.split(".png.")[0] for name in prepared] == (["fresh"] if is_there else []), prepared
+    for file in base.rglob("*.tx"):
+        file.unlink()
+    without = support.render_f12(blend, tmp_path / "without.exr")
+    assert is_there == any((without[name] != plane).any() for name, plane in f12.items())
+
+
+def test_prepared_textures_are_not_older_than_what_they_were_made_of(tmp_path: Path) -> None:
+    """On a node files have the time of their arrival, in any order."""
+    texture, prepared = (
+        tmp_path / "a" / "b.1001.png",
+        tmp_path / "a" / "blender_tx" / "b.1001.png.0-926BDA85.tx",
+    )
+    prepared.parent.mkdir(parents=True)
+    for path, time in ((texture, 2e9), (prepared, 1e9)):
+        path.touch()
+        os.utime(path, (time, time))
+    scene._refresh_prepared_textures(tmp_path)
+    assert prepared.stat().st_mtime == texture.stat().st_mtime == 2e9
