@@ -42,7 +42,8 @@ def scene_name(job: Job, snapshot: Path) -> str:
     try:
         found = hashlib.sha256(scene_digest(snapshot, job.ignored).encode())
         for entry in job.pixels:
-            found.update((snapshot.parent / entry.file).read_bytes())
+            for name in entry.files:
+                found.update((snapshot.parent / name).read_bytes())
         for file in job.files:
             state = Path(file.source).stat()
             found.update(repr((file, state.st_size, state.st_mtime_ns, state.st_ino)).encode())

@@ -15,10 +15,9 @@ from ..engine import exactness, tiling
 from ..engine.assets import snapshot_path
 from ..engine.job import Job, JobError, Rect
 from ..engine.store import JobStore
-from . import denoising, files, output, pixels, splitting
-from .image import OWN_IMAGES
 from ..engine.worker.paths import mirrored
 from . import denoising, files, ocio, output, pixels, splitting, textures
+from .image import OWN_IMAGES
 
 AUTO_MARGIN = -1
 

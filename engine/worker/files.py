@@ -33,14 +33,16 @@ class WorkerFolder:
         self.root.mkdir(exist_ok=True)
         self._lock = None if kept else locked(self.path / "lock")
         """None: the process before this one holds it, on a descriptor that came along."""
-        files = (Path(folder, name) for folder, _, names in os.walk(self.root) for name in names)
-        self._names = {path.relative_to(self.root).as_posix() for path in files}
+        self._names: set[str] = set()
 
-    def hand_on(self) -> dict[str, str]:
-        """Leave everything to the Blender that follows in this process; returns what its environment has to say."""
+    def hand_on(self) -> tuple[dict[str, str], Path]:
+        """Leave everything to the Blender that follows in this process, which begins with an empty tree.
+
+        Returns what its environment has to say, and where the tree of this one is from now on.
+        """
         if self._lock is not None:
             os.set_inheritable(self._lock.fileno(), True)
-        return {KEPT: str(self.path)}
+        return {KEPT: str(self.path)}, self.root.rename(self.path / "before")
 
     def renew(self) -> None:
         """An empty tree, for another scene. Files that Blender still has open go when they can."""

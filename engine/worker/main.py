@@ -106,7 +106,7 @@ class Worker:
         self._is_replaced = True
         self._send({"type": "restarting"})
         with self._out_lock:  # Nothing of this one may come between the words of the next.
-            restart.replace(self._folder, self._out, restart.place_of(ocio, self._folder.root))
+            restart.replace(self._folder, self._out, ocio)
 
     def _render(self, header: dict[str, Any]) -> None:
         if (header["tile"], header["attempt"]) in self._skipped:

@@ -5,26 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import NoReturn
 
 from .files import WorkerFolder
 from .paths import is_absolute, mirrored
 
 
-def place_of(ocio: str, root: Path) -> str:
-    """What $OCIO has to say here: the mirrored place of a configuration, or the name of a built-in one."""
-    return str(root / mirrored(ocio)) if is_absolute(ocio) else ocio
-
-
 def replace(folder: WorkerFolder, out: int, ocio: str) -> NoReturn:
-    """Become another Blender, which is told to be a worker as this one was. `out` is the way back."""
+    """Become another Blender, which is told to be a worker as this one was. `out` is the way back.
+
+    `ocio` is what its $OCIO says: a configuration of the user's computer, by its path there, or a built-in one.
+    """
     import bpy
 
-    environment = {**os.environ, **folder.hand_on()}
+    kept, tree = folder.hand_on()
+    environment = {**os.environ, **kept}
     environment.pop("OCIO", None)
     if ocio:
-        environment["OCIO"] = ocio
+        # Its tables are read when they are needed, so it stands apart from the trees of scenes, which come and go.
+        environment["OCIO"] = str(tree / mirrored(ocio)) if is_absolute(ocio) else ocio
     command = [bpy.app.binary_path or sys.argv[0], *sys.argv[1:]]
     if os.name == "nt":
         # There a process cannot become another one, so this one waits for it.
