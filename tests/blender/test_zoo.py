@@ -217,3 +217,47 @@ def test_prepared_textures_are_not_older_than_what_they_were_made_of(tmp_path: P
         os.utime(path, (time, time))
     scene._refresh_prepared_textures(tmp_path)
     assert prepared.stat().st_mtime == texture.stat().st_mtime == 2e9
+
+
+def test_a_camera_written_in_osl_travels(tmp_path: Path) -> None:
+    """Blender 5.0 and later; before, the camera is one like others."""
+    base = tmp_path / "base"
+    base.mkdir()
+    more = """
+from pathlib import Path
+scene.cycles.shading_system = True
+folder = Path(sys.argv[-1]).parent
+(folder / "lens.osl").write_text(
+    '#include "lens.h"\\n'
+    "shader lens(output point position = 0, output vector direction = 0, output color throughput = 1) {\\n"
+    "  vector at = camera_shader_raster_position() - 0.5;\\n"
+    "  direction = normalize(vector(at[0] * WIDE, at[1], 1)); }\\n")
+(folder / "lens.h").write_text("#define WIDE 1.6\\n")
+camera = scene.camera.data
+if hasattr(camera, "custom_filepath"):
+    camera.type, camera.custom_mode = "CUSTOM", "EXTERNAL"
+    camera.custom_filepath = str(folder / "lens.osl")
+"""
+    blend = support.make_scene(base / "scene.blend", more=more)
+    f12 = support.render_f12(blend, tmp_path / "f12.exr")
+    environment = {"BPY_PYTHON": os.environ["BPY_PYTHON"]} if "BPY_PYTHON" in os.environ else {}
+    with Sshd(tmp_path / "node", environment=environment, hidden=base) as machine:
+        done = house.blender(
+            *("--online-mode", blend, "--command", "distributed_cycles", "render", "--strict", "--no-local"),
+            *("--nodes", nodes_file(tmp_path, [machine]), "--known-hosts", known_hosts(tmp_path, [machine])),
+            *("--tile-size", "64", "--job-dir", tmp_path / "job", "--output", tmp_path / "picture"),
+        )
+    assert done.returncode == 0, done.stderr
+    support.assert_equal(exr.read(tmp_path / "job" / "frame.exr")[0], f12)
+    is_there = support.blender_version() >= (5, 0, 0)
+    sent = json.loads((tmp_path / "job" / "job.json").read_text())
+    assert {Path(file["path"]).name for file in sent["files"]} == (
+        {"lens.osl", "lens.h"} if is_there else set()
+    )
+    (base / "lens.h").unlink()
+    missing = house.render(blend, "--strict", "--job-dir", tmp_path / "other").stderr
+    assert ("lens.h, wanted by camera" in missing) == is_there, missing
+    for compiled in base.glob("*.oso"):
+        compiled.unlink()
+    without = support.render_f12(blend, tmp_path / "without.exr")
+    assert is_there == any((without[name] != plane).any() for name, plane in f12.items())
