@@ -473,8 +473,12 @@ class RenderSession:
             for owner in dict.fromkeys(self._owners.values())
         ]
         try:
+            self.framebuffer.save()
             self._store.note("end", outcome=outcome, wall_seconds=round(wall, 3))
         except StoreError as failure:
             error = error or failure
+        except OSError as failure:
+            words = f"The picture could not be saved in {self._store.folder} ({failure.strerror})."
+            error = error or StoreError(words, "Make room there.")
         report = Report(tuple(rows), self._scheduler.done, len(self._resumed), wall)
         self._messages.put(SessionDone(outcome, error, report))

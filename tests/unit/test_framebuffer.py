@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import OpenEXR
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -107,3 +108,26 @@ def test_dirty_is_taken_once() -> None:
     shown.paste(tile, window(as_rendered(whole_frame(this, 1), this, tile.rect), tile, this))
     assert shown.take_dirty()
     assert not shown.take_dirty()
+
+
+def test_the_picture_has_a_file_that_is_blank_at_first_and_takes_no_room(tmp_path: Path) -> None:
+    """Blender's main thread makes it and reads it: it must cost no time at any size."""
+    size = {"width": 2000, "height": 1000, "region": Rect(0, 0, 2000, 1000)}
+    framebuffer = Framebuffer(dataclasses.replace(job(), **size))
+    framebuffer.save()
+    assert not framebuffer.is_saved
+    path = tmp_path / "picture.exr"
+    framebuffer.make_file(path)
+    blank = OpenEXR.File(str(path), separate_channels=True).channels()
+    assert {name: channel.pixels.shape for name, channel in blank.items()} == dict.fromkeys(
+        "ABGR", (1000, 2000)
+    )
+    assert not any(channel.pixels.any() for channel in blank.values())
+    assert path.stat().st_blocks * 512 < path.stat().st_size
+    framebuffer.pixels[:] = np.random.default_rng(1).random(framebuffer.pixels.shape, np.float32)
+    framebuffer.save()
+    assert framebuffer.is_saved
+    for number, name in enumerate("RGBA"):
+        np.testing.assert_array_equal(
+            exr.read(path)[0][name], framebuffer.pixels[::-1, :, number], err_msg=name
+        )
