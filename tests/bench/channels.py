@@ -31,36 +31,49 @@ from engine.store import JobStore
 from .. import support
 
 NODES = 64
-EDGE = 64
-COLUMNS, ROWS = 128, 64
+FRAMES = ((64, 128, 64), (512, 16, 16))
+"""Edge of a tile in pixels, columns and rows of tiles."""
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        tile = folder / "canned.exr"
-        plane = np.random.default_rng(1).random((EDGE, EDGE), np.float32)
-        channels = dict.fromkeys((f"ViewLayer.Combined.{letter}" for letter in "RGBA"), exr.FLOAT)
-        with exr.Writer(tile, EDGE, EDGE, channels, {}, exr.NO_COMPRESSION) as writer:
-            writer.write_rows(dict.fromkeys(channels, plane))
-        os.environ["CANNED_TILE"] = str(tile)
-        worker = folder / "worker"
-        script = Path(__file__).with_name("canned_worker.py")
-        worker.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{script}"\n')
-        worker.chmod(worker.stat().st_mode | stat.S_IXUSR)
-        width, height = COLUMNS * EDGE, ROWS * EDGE
-        blend = folder / "scene.blend"
-        blend.write_bytes(b"")
-        job = dataclasses.replace(
-            support.job_for(blend, (4, 5, 15), width=width, height=height), tile_size=EDGE
-        )
-        store = JobStore.create(folder / "job", job)
-        store.snapshot.write_bytes(b"")
-        nodes = [Node(f"n{number}", blender=str(worker)) for number in range(NODES)]
-        run(RenderSession(job, nodes, store, access=None, local_blender=[]))
+    for edge, columns, rows in FRAMES:
+        with tempfile.TemporaryDirectory() as name:
+            measure(Path(name), edge, columns, rows)
 
 
-def run(session: RenderSession) -> None:
+def measure(folder: Path, edge: int, columns: int, rows: int) -> None:
+    """Render a frame of so many tiles with canned results."""
+    tile = folder / "canned.exr"
+    plane = np.random.default_rng(1).random((edge, edge), np.float32)
+    channels = dict.fromkeys((f"ViewLayer.Combined.{letter}" for letter in "RGBA"), exr.FLOAT)
+    with exr.Writer(tile, edge, edge, channels, {}, exr.NO_COMPRESSION) as writer:
+        writer.write_rows(dict.fromkeys(channels, plane))
+    os.environ["CANNED_TILE"] = str(tile)
+    worker = folder / "worker"
+    script = Path(__file__).with_name("canned_worker.py")
+    worker.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{script}"\n')
+    worker.chmod(worker.stat().st_mode | stat.S_IXUSR)
+    blend = folder / "scene.blend"
+    blend.write_bytes(b"")
+    job = dataclasses.replace(
+        support.job_for(blend, (4, 5, 15), width=columns * edge, height=rows * edge), tile_size=edge
+    )
+    store = JobStore.create(folder / "job", job)
+    store.snapshot.write_bytes(b"")
+    nodes = [Node(f"n{number}", blender=str(worker)) for number in range(NODES)]
+    count, seconds, cpu = run(RenderSession(job, nodes, store, access=None, local_blender=[]))
+    megapixels = edge * edge / 1e6
+    print(
+        f"{NODES} channels, {columns * rows} tiles of {edge}x{edge} px RGBA in float, {tile.stat().st_size} bytes each"
+    )
+    print(f"  {count / seconds:.0f} tiles a second")
+    print(
+        f"  main process: {1000 * cpu / count:.2f} ms of CPU a tile, {1000 * cpu / count / megapixels:.0f} a megapixel"
+    )
+
+
+def run(session: RenderSession) -> tuple[int, float, float]:
+    """Number of tiles after the first part, their seconds, and the main process's CPU seconds."""
     profile = cProfile.Profile() if "--profile" in sys.argv else None
     if profile is not None:
         session._thread = threading.Thread(target=lambda: profile.runcall(session._run), daemon=True)
@@ -77,11 +90,9 @@ def run(session: RenderSession) -> None:
     # All nodes are there after the first part; merging comes after the last.
     first, last = times[len(times) // 4], times[-1]
     count = len(times) - len(times) // 4
-    print(f"{NODES} channels, {len(times)} tiles of {EDGE}x{EDGE} px RGBA in float")
-    print(f"  {count / (last[0] - first[0]):.0f} tiles a second")
-    print(f"  main process: {1000 * (last[1] - first[1]) / count:.2f} ms of CPU a tile")
     if profile is not None:
         pstats.Stats(profile).sort_stats("tottime").print_stats(18)
+    return count, last[0] - first[0], last[1] - first[1]
 
 
 if __name__ == "__main__":
