@@ -68,7 +68,7 @@ def watch_tiles(message):
 running.show = watch_tiles
 start = time.monotonic()
 assert not opens()
-assert times[0] - start < 0.5, times[0] - start
+assert times[0] - start < 1, times[0] - start  # 0.2 s where nothing else uses the processor
 assert bpy.ops.distributed_cycles.end_workers() == {"FINISHED"}
 assert running.pool.names() == []
 assert opens()

@@ -69,7 +69,7 @@ def test_an_unchanged_scene_starts_at_once(
     again = new_session(ONE, pool=pool, folder=node_tmp.parent / "again")
     start = time.monotonic()
     again.tiles(1)
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 1  # 0.1 s where nothing else uses the processor
     done(again)
     assert OPENING not in details(again)
     assert support.marked_processes(mark) == worker
