@@ -28,6 +28,10 @@ NOISE_BYTES = 1 << 20
 
 NOT_FOUND_STATUS = (126, 127, 9009)
 """sh's "not executable" and "not found", cmd.exe's "not found"."""
+_LIBRARY = re.compile(
+    r"(?P<name>[\w.+-]+\.so[\w.]*): cannot open shared object|Library not loaded: (?P<path>\S+)"
+)
+"""What the loaders of Linux and macOS say; a server without a desktop lacks what draws windows."""
 _NOT_FOUND = re.compile(r"not found|No such file|not recognized|cannot find|Unknown command", re.IGNORECASE)
 
 
@@ -230,6 +234,12 @@ class WorkerLink:
             return BlenderUnsuitable(
                 f"Blender {old[1]} on the node is too old.",
                 f"Install {'.'.join(map(str, OLDEST_BLENDER[:2]))} or later there, and give its path.",
+            )
+        library = _LIBRARY.search(stderr)
+        if library:
+            return BlenderUnsuitable(
+                f"Blender on the node does not start: the library {library['name'] or library['path']} is missing there.",
+                "Install it there: Blender needs the libraries of a desktop, if not a screen.",
             )
         if status in NOT_FOUND_STATUS or (status not in (None, 0) and _NOT_FOUND.search(last)):
             return BlenderNotFound(
