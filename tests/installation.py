@@ -27,7 +27,7 @@ _GPU_KERNELS = "*/scripts/addons_core/cycles/lib/*.zst"
 """An eighth of the bytes, which no test needs."""
 _PROGRAM = """#!/bin/sh
 here=$(dirname "$(readlink -f "$0")")
-PYTHONHOME="$here/python" LD_LIBRARY_PATH="$here/python/lib" PYTHONPATH="$here/library" PYTHONDONTWRITEBYTECODE=1 \\
+DC_TEST_PROGRAM="$here/blender" PYTHONHOME="$here/python" LD_LIBRARY_PATH="$here/python/lib" PYTHONPATH="$here/library" PYTHONDONTWRITEBYTECODE=1 \\
     exec "$here/python/bin/{python}" "$here/library/bpy_as_blender.py" "$@"
 """
 

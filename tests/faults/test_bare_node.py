@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import time
 import zipfile
 from collections.abc import Iterator
@@ -23,15 +24,18 @@ from engine.store import JobStore
 
 from .. import installation, support
 from ..blender import house
+from ..ssh.test_shells import fake_blender
 from ..sshd import Sshd
 from .conftest import Scene
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "node home"
     folder.mkdir()
-    return folder
+    yield folder
+    # pytest keeps what it is left for three runs; this is a gigabyte.
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ def test_our_own_blender_is_sent_and_renders(scene: Scene, bare: Sshd, home: Pat
     before = kept.stat().st_ctime_ns
     info = check_node(bare.node(), access=access, local_blender=[program], version=scene.version)
     assert (info.blender_version, info.warning) == (scene.version, "")
-    assert info.blender_path.startswith(str(kept)), info.blender_path
+    assert info.blender_path == str(kept / "blender")
     assert [kept] == list((home / CACHE).iterdir())
     assert kept.stat().st_ctime_ns == before
 
@@ -134,5 +138,64 @@ def test_an_archive_is_sent_and_renders(scene: Scene, bare: Sshd, home: Path, tm
     report = json.loads(done.stdout.splitlines()[-1])
     assert [(row["node"], row["tiles"]) for row in report["nodes"]] == [("bare", report["tiles"])]
     support.assert_equal(exr.read(tmp_path / "job" / "frame.exr")[0], scene.f12)
+    archive.unlink()
     (kept,) = (home / CACHE).iterdir()
     assert os.access(kept / "blender", os.X_OK)
+
+
+def test_what_test_says_word_for_word(
+    bare: Sshd, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three machines behind one server, told apart by the Blenders that a launcher's HOME has."""
+    version = support.blender_version()
+    program = installation.make(tmp_path / "blender-linux-x64")
+    three, wrong = home / "three", home / "wrong"
+    (three / "blender-a").mkdir(parents=True)
+    (three / "blender-a" / "blender").symlink_to(program)
+    others = {
+        three / "blender-b" / "blender": "3.6.5",
+        three / "Downloads" / "blender-c" / "blender": "9.0.0 Alpha",
+        wrong / "blender-4.1.1" / "blender": "4.1.1 LTS",
+        wrong / "apps" / "Blender 9" / "blender": "9.1.0",
+    }
+    for path, text in others.items():
+        fake_blender(path, text)
+    nodes, records = tmp_path / "nodes.toml", tmp_path / "known_hosts"
+    records.write_text(bare.known_hosts_line())
+    nodes.write_text(
+        "".join(
+            f'[[node]]\nname = "{name}"\nhost = "{bare.address}"\nport = {bare.port}\nuser = "{bare.node().user}"\n'
+            f'key_file = "{bare.user_key}"\nlauncher = "env \'HOME={home / name}\'"\nbackend = "openssh"\n'
+            for name in ("none", "three", "wrong")
+        )
+    )
+    monkeypatch.setenv("DC_TEST_REPOSITORY", str(support.REPOSITORY))
+    command = [program, "--background", "--online-mode", "--command", "distributed_cycles", "nodes", "test"]
+    done = subprocess.run(
+        [*command, "--nodes", nodes, "--known-hosts", records, "--no-local"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    b, c, old, new = others
+    full, short = ".".join(map(str, version)), ".".join(map(str, version[:2]))
+    said = done.stdout[done.stdout.index("none: ") :]
+    assert done.returncode == 1
+    assert (
+        said
+        == f"""\
+none: FAILED
+    No Blender was found on the node, neither on its PATH nor in the usual places.
+    Install Blender {short} there, or give its path in the node's settings.
+    Or let this Blender be sent there: --send-blender
+three: ready
+    Linux {os.uname().machine}, {len(os.sched_getaffinity(0))} cores
+    Blender {full}: {program}
+    Devices: CPU
+    Also there: 3.6.5 ({b}), 9.0.0 ({c})
+wrong: FAILED
+    There is no Blender {short} on the node. Found there: 4.1.1 ({old}), 9.1.0 ({new}).
+    Install Blender {full} there, or give its path in the node's settings.
+    Or let this Blender be sent there: --send-blender
+"""
+    )
