@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
+from engine import exr
+
+from .. import support
 from .node import TrixieNode
 from .window import Home
-
-EXTENSION = "bl_ext.user_default.distributed_cycles"
-
 
 BROKEN_PIPE = """
 import json
@@ -59,3 +60,44 @@ def test_json_stands_alone(home: Home) -> None:
     (node,) = json.loads(printed)["nodes"]
     assert (node["node"], node["error"]) == ("This Computer", None)
     assert node["blender_version"].startswith("4.3.")
+
+
+SCENE = """
+import bpy, sys
+scene = bpy.context.scene
+scene.render.engine = "CYCLES"
+scene.cycles.samples, scene.cycles.use_denoising = 16, False
+scene.render.resolution_x, scene.render.resolution_y = 192, 108
+scene.render.image_settings.file_format = "OPEN_EXR_MULTILAYER"
+scene.render.image_settings.color_depth = "32"
+bpy.ops.mesh.primitive_monkey_add(location=(1, -2, 1))
+folder = sys.argv[-1]
+bpy.ops.wm.save_as_mainfile(filepath=folder + "/scene.blend")
+scene.render.filepath = folder + "/f12.exr"
+bpy.ops.render.render(write_still=True)
+"""
+
+
+def test_a_node_without_blender_renders_with_the_one_it_is_sent(home: Home, tmp_path: Path) -> None:
+    """A real Blender in one folder, as from blender.org, and a machine that has none at all."""
+    program = home.portable()
+    home.run(program, "--background", "--factory-startup", "--python-expr", SCENE, "--", home.inside())
+    with TrixieNode(home, name="bare", is_bare=True) as node:
+        arguments = (
+            "--node",
+            f"{node.user}@{node.address}:{node.port}",
+            "--no-local",
+            "--accept-new-host-keys",
+        )
+        arguments += ("--identity", home.inside(".ssh", "bare"), "--send-blender")
+        arguments += ("--job-dir", home.inside("job"), "--output", home.inside("picture"))
+        start = time.monotonic()
+        home.run(
+            *(program, "--background", "--online-mode", home.inside("scene.blend")),
+            *("--command", "distributed_cycles", "render", *arguments),
+        )
+        print(f"a Blender sent and the picture made in {time.monotonic() - start:.1f} s")
+        (sent,) = node.own_home.glob(".cache/distributed-cycles/blender/*/blender")
+        assert sent.read_bytes() == (home.folder / "blender-4.3.2-linux-x64" / "blender").read_bytes()
+    frames = [exr.read(home.folder / name)[0] for name in ("picture.exr", "f12.exr")]
+    support.assert_equal(*frames)
