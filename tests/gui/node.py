@@ -17,7 +17,7 @@ class TrixieNode:
     def __init__(self, home: Home, mark: str = "", *, name: str = "workhorse", is_bare: bool = False) -> None:
         """`mark`: what the environment of everything that the sshd starts carries, as in support.marked().
 
-        A bare one has no Blender, and an empty home of its own.
+        A bare one has no Blender.
         """
         self.home = home
         self.address, self.port, self.user = "127.0.0.1", free_port(), "root"
@@ -26,6 +26,7 @@ class TrixieNode:
         folder = home.folder / name
         folder.mkdir(mode=0o700)
         self.own_home = folder / "home"
+        """Where whoever logs in is at home."""
         self.own_home.mkdir()
         self.host_key = keygen(folder / "host_key")
         self.key_file = f"~/.ssh/{name}"
@@ -34,13 +35,12 @@ class TrixieNode:
         self.user_key.parent.mkdir(mode=0o700, exist_ok=True)
         keygen(self.user_key)
         shutil.copy(self.user_key.with_suffix(".pub"), folder / "authorized_keys")
-        environment = [f"{support.MARK}={mark}"] if mark else []
-        environment += [f"HOME={home.inside(name, 'home')}"] if is_bare else []
+        environment = [f"HOME={home.inside(name, 'home')}", *([f"{support.MARK}={mark}"] if mark else [])]
         (folder / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress {self.address}\nHostKey {home.inside(name, 'host_key')}\n"
             f"AuthorizedKeysFile {home.inside(name, 'authorized_keys')}\nStrictModes no\nUsePAM no\n"
             "PasswordAuthentication no\nPermitRootLogin prohibit-password\nPidFile none\n"
-            + (f"SetEnv {' '.join(environment)}\n" if environment else "")
+            f"SetEnv {' '.join(environment)}\n"
         )
 
     def __enter__(self) -> TrixieNode:
