@@ -70,6 +70,6 @@ def worker_words(blender: Sequence[str], node: Node) -> list[str]:
     return [*blender, *(word for word in BLENDER_ARGUMENTS if word != left_out)]
 
 
-def remote_command(blender: str, node: Node, shell: Shell) -> str:
+def remote_command(blender: str, node: Node, shell: Shell, job_name: str = "") -> str:
     """The command line for a shell on the node. Raise ValueError where it cannot be written."""
-    return command_line(worker_words([blender], node), shell, prepared(node.launcher))
+    return command_line(worker_words([blender], node), shell, prepared(node.launcher, job_name))

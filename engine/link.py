@@ -38,9 +38,13 @@ _NOT_FOUND = re.compile(r"not found|No such file|not recognized|cannot find|Unkn
 class WorkerLink:
     """A running worker. Frames it sends are put on `inbox`; NodeError, once, when it ended."""
 
-    def __init__(self, channel: Channel, inbox: queue.Queue[Any]) -> None:
+    def __init__(
+        self, channel: Channel, inbox: queue.Queue[Any], leave_queue: Callable[[], None] | None = None
+    ) -> None:
+        """`leave_queue` is called where the worker is given up before it has answered."""
         self._channel = channel
         self._inbox = inbox
+        self._leave_queue = leave_queue
         self._ended: NodeError | None = None
         self._inbox_lock = threading.Lock()
         self._write_lock = threading.Lock()
@@ -87,6 +91,7 @@ class WorkerLink:
                 f"Blender {info.version_text} on the node was built without Cycles.",
                 "Install a Blender from blender.org there, and give its path.",
             )
+        self._leave_queue = None
         self._patience = SILENCE_S
         self._heard = time.monotonic()
         threading.Thread(target=self._receive, name="dc-receive", daemon=True).start()
@@ -135,6 +140,9 @@ class WorkerLink:
     def abort(self, reason: str) -> None:
         """End the connection, from any thread; the reason becomes the error."""
         self._abort_reason = self._abort_reason or reason
+        leave_queue, self._leave_queue = self._leave_queue, None
+        if leave_queue is not None:
+            leave_queue()
         self._channel.close()
 
     def close(self, timeout: float) -> None:
