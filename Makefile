@@ -74,6 +74,7 @@ bench: $(VENV)/ready
 plots: demo
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check matplotlib==3.11.2
 	$(PYTHON) -m tests.bench.plots build/demo/job
+	$(PYTHON) -m tests.bench.warm_up
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
