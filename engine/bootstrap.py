@@ -49,6 +49,9 @@ if bpy.app.version < {OLDEST_BLENDER!r}:
     sys.stderr.write({TOO_OLD!r} + " %d.%d.%d\\n" % tuple(bpy.app.version))
     sys.stderr.flush()
     os._exit(3)
+# See locate.HOME_THERE.
+if os.name != "nt" and not os.path.isdir(os.environ.get("HOME", "")):
+    os.environ["HOME"] = os.getcwd()
 package = types.ModuleType({PACKAGE!r})
 package.__path__ = []
 sys.modules[{PACKAGE!r}] = package

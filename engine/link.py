@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from .bootstrap import OLDEST_BLENDER, TOO_OLD, first_line
@@ -25,6 +26,8 @@ largest gap seen was 0.8 s."""
 LONG_SILENCE_S = 900.0
 """Opening a file and denoising hold the interpreter, and so the beat, as long as they take."""
 NOISE_BYTES = 1 << 20
+ENDING_S = 3.0
+"""For a worker that was told to end, or failed to begin."""
 
 NOT_FOUND_STATUS = (126, 127, 9009)
 """sh's "not executable" and "not found", cmd.exe's "not found"."""
@@ -53,6 +56,7 @@ class WorkerLink:
         """Of `check_silence`; the start has a limit of its own."""
         self._abort_reason = ""
         self._has_said_bye = False
+        self._has_answered = False
 
     def start(self, say: Callable[[str], None] | None = None, longest_wait: float = float("inf")) -> NodeInfo:
         """Send the worker's source and wait until it answers.
@@ -92,6 +96,7 @@ class WorkerLink:
                 "Install a Blender from blender.org there, and give its path.",
             )
         self._leave_queue = None
+        self._has_answered = True
         self._patience = SILENCE_S
         self._heard = time.monotonic()
         threading.Thread(target=self._receive, name="dc-receive", daemon=True).start()
@@ -153,6 +158,16 @@ class WorkerLink:
         except NodeError:
             pass  # It ended before it was asked to.
         self.abort("closed")
+
+    def give_up(self) -> None:
+        """The worker is not used: end it, and leave the connection to others where it has ended."""
+        with suppress(NodeError):
+            if self._has_answered:
+                self.send({"type": "bye"})
+        if self._abort_reason or self._channel.exit_status(ENDING_S) is None:
+            self.abort("not used")
+        else:
+            self._channel.let_go()
 
     def _watch_start(
         self, is_here: threading.Event, say: Callable[[str], None] | None, latest: float

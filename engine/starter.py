@@ -119,10 +119,10 @@ def _start_remote(
             if not node.send_blender:
                 raise
             tried = [Found(_deliver(node, connection, shell, survey.system, local_blender, starter))]
-            connection = connect()  # The last one ended with its command.
     failure: NodeError | None = None
-    for number, one in enumerate(tried):
-        if number:
+    for one in tried:
+        # One login for all of it, where it can be: a code that is good for once would be asked for again.
+        if not connection.is_open:
             connection = connect()
         try:
             name = f"distributed-cycles-{secrets.token_hex(4)}" if is_srun(node.launcher) else ""
@@ -187,7 +187,7 @@ def _start(
 ) -> tuple[WorkerLink, NodeInfo]:
     link = WorkerLink(channel, inbox, leave_queue)
     with ExitStack() as failed:
-        failed.callback(link.abort, "not used")
+        failed.callback(link.give_up)
         starter.hold(link)
         info = link.start(partial(starter.say, "starting"), starter.longest_wait)
         if version is not None and info.blender_version[:2] != version[:2]:

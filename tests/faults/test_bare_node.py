@@ -72,6 +72,8 @@ def test_our_own_blender_is_sent_and_renders(scene: Scene, bare: Sshd, home: Pat
     assert done.report.rows[0].tiles == done.report.tiles
     support.assert_equal(exr.read(store.frame_path)[0], scene.f12)
     store.close()
+    # One for the first Test, one for all that the render did.
+    assert bare.log.read_text().count("Accepted publickey") == 2
     size = delivery.own_installation(program).size  # type: ignore[union-attr] # it is one
     print(f"{size / 1e6:.0f} MB of Blender sent, and the first tile back, in {seconds:.1f} s")
     details = [message.status.detail for message in drive.messages if isinstance(message, NodeChanged)]

@@ -58,6 +58,10 @@ def found_on(node: Sshd, version: tuple[int, int, int], **changes: object) -> No
     return check_node(node.node(**changes), access=node.access(), local_blender=blender, version=version)
 
 
+def logins(node: Sshd) -> int:
+    return node.log.read_text().count("Accepted publickey")
+
+
 def test_a_node_without_blender(node: Sshd) -> None:
     with pytest.raises(BlenderNotFound) as missing:
         found_on(node, (4, 5, 3))
@@ -106,7 +110,9 @@ def test_the_worker_has_the_last_word(node: Sshd, home: Path, version: tuple[int
     with pytest.raises(BlenderUnsuitable, match="ended with status 0 before it answered"):
         found_on(node, version)
     real_blender(home / "blender-2" / "blender")
+    before = logins(node)
     assert found_on(node, version).blender_version == version
+    assert logins(node) == before + 1, "a code that is good for one login would be asked for again"
 
 
 def test_the_best_one_first() -> None:
