@@ -17,7 +17,7 @@ from engine import exr
 
 from .. import support
 from . import stage as stages
-from .stage import PREFERENCES, STATUS, Picture, Stage
+from .stage import EXTENSION, PREFERENCES, STATUS, Picture, Stage
 from .window import Window
 
 NODES = f"{PREFERENCES}.nodes"

@@ -249,7 +249,7 @@ def test_platforms(system: str, name: str) -> None:
 
 
 def test_commands_for_windows_keep_their_quotes_apart() -> None:
-    """cmd.exe is not asked here: Wine has no tar."""
+    """What cmd.exe makes of them, test_wine has."""
     for line in (
         delivery.receive_command("k" * 32, Shell.CMD),
         delivery.present_command("k" * 32, Shell.CMD),
