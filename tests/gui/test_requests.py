@@ -85,10 +85,16 @@ class Desk:
         self.stage.window.wait_for_drawing()
 
     def press_test(self) -> str:
-        self.stage.desktop.click(*self.test)
+        self._click(self.test)
         # A button that another one takes the place of under the pointer would not notice the next click.
         self.stage.desktop.move(*self.stage.middle_of("PROPERTIES"))
         return self.answer()
+
+    def _click(self, place: tuple[int, int]) -> None:
+        """Click when Blender has noticed that the pointer is over the button."""
+        self.stage.desktop.move(*place)
+        self.stage.window.wait_for_drawing()
+        self.stage.desktop.click(*place)
 
     def answer(self) -> str:
         """What the running test says in the end."""
@@ -106,7 +112,7 @@ class Desk:
         """Press the button beside Test, type into the dialog that comes, and say OK."""
         test = f"{STATUS}.tests[{self.name!r}]"
         before = self.stage.window.ask(f"{test}.text")
-        self.stage.desktop.click(*self.question)
+        self._click(self.question)
         self.stage.window.wait_for_drawing()
         if text:
             self.stage.desktop.type(text)
