@@ -69,12 +69,12 @@ bench: $(VENV)/ready
 	$(PYTHON) -m tests.bench.schedule
 	$(PYTHON) -m tests.bench.simulator
 	$(PYTHON) -m tests.bench.ticks
+	$(PYTHON) -m tests.bench.warm_up
 
 # The plots of docs/performance.md. matplotlib is for them alone.
 plots: demo
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check matplotlib==3.11.2
 	$(PYTHON) -m tests.bench.plots build/demo/job
-	$(PYTHON) -m tests.bench.warm_up
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
