@@ -69,6 +69,7 @@ bench: $(VENV)/ready
 	$(PYTHON) -m tests.bench.schedule
 	$(PYTHON) -m tests.bench.simulator
 	$(PYTHON) -m tests.bench.ticks
+	$(PYTHON) -m tests.bench.warm_up
 
 # The plots of docs/performance.md. matplotlib is for them alone.
 plots: demo

@@ -303,13 +303,20 @@ def _drive(begun: running.Running, options: argparse.Namespace) -> SessionDone:
                             told.add(text)
                             line.say(text)
                 case NodeChanged(status):
-                    line.say(f"{status.name}: {status.error.message} {status.error.hint}".strip())
+                    words = (status.error.message, status.error.hint, _offer(status.error))
+                    line.say(f"{status.name}: {' '.join(filter(None, words))}")
                     if _is_answered(begun.access, status.error, options):
                         begun.session.retry(status.name)
                     elif running.ask(status.name, status.error) != "NONE":
                         begun.session.decline(status.name)
                 case TileEnded(tile, node, attempt, "failed", _, _, detail):
                     line.say(f"{node}: tile {tile}, attempt {attempt} failed: {detail}")
+
+
+def _offer(error: EngineError) -> str:
+    """What else can be done about a node without a Blender that suits."""
+    can_send = addon.can_send_to(getattr(error, "system", ""))
+    return "Or let this Blender be sent there: --send-blender" if can_send else ""
 
 
 def _is_answered(access: Access | None, error: EngineError, options: argparse.Namespace) -> bool:
@@ -412,7 +419,7 @@ def _test_nodes(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
                 }
             )
         else:
-            text = f"{found.message}\n{found.hint}".strip()
+            text = "\n".join(filter(None, (found.message, found.hint, _offer(found))))
             rows.append({"node": node.name, "error": f"{found.message} {found.hint}".strip()})
         if not options.json:
             print(f"{node.name}: {'ready' if isinstance(found, NodeInfo) else 'FAILED'}")

@@ -6,7 +6,6 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,11 +17,10 @@ from engine import exr
 
 from .. import support
 from . import stage as stages
-from .stage import STATUS, Picture, Stage
-from .test_install import EXTENSION
+from .stage import EXTENSION, PREFERENCES, STATUS, Picture, Stage
 from .window import Window
 
-NODES = f"C.preferences.addons[{EXTENSION!r}].preferences.nodes"
+NODES = f"{PREFERENCES}.nodes"
 TEST = f"{STATUS}.tests['Workhorse']"
 PARTS = (0.1, 0.4, 0.7)
 """Of the frame, when the window is looked at."""
@@ -70,12 +68,6 @@ class Seen:
     """Before and after."""
     is_dirty: bool = True
     """Whether the file has unsaved changes after the render; it had none before."""
-
-
-@pytest.fixture(scope="module")
-def stage(archive: Path) -> Iterator[Stage]:
-    with stages.stage(archive) as stage:
-        yield stage
 
 
 @pytest.fixture(scope="module")
