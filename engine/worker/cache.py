@@ -182,7 +182,7 @@ class Cache:
             self._finish(digest)
         return list(_runs(sorted(missing)))
 
-    def put(self, digest: str, first: int, data: bytes) -> bool:
+    def put(self, digest: str, first: int, data: bytes | memoryview) -> bool:
         """Take in the chunks from number `first` on; whether the file is whole now.
 
         Raises ValueError for data that is not what the recipe says, OSError where it cannot be written.
@@ -401,9 +401,11 @@ class _Arrival:
                 missing.append(index)
         return missing
 
-    def write(self, first: int, data: bytes) -> None:
+    def write(self, first: int, data: bytes | memoryview) -> None:
         """Write whole chunks, one after the other from number `first` on."""
         view = memoryview(data)
+        if not view:
+            raise ValueError("chunks without a byte")
         index = first
         while view:
             if not 0 <= index < len(self.chunks):

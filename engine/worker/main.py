@@ -12,6 +12,7 @@ other side is gone: a silent process survives every kind of disconnect on every 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -19,17 +20,18 @@ import sys
 import threading
 import time
 import traceback
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import denoise, receive, scene
 from .files import WorkerFolder
-from .protocol import HEARTBEAT_S, FrameError, encode, read_frame
+from .protocol import CHUNK_BYTES, CHUNKS, HEARTBEAT_S, FrameError, encode, read_frame
 
 ALONE_S = 60.0
 """Having heard nothing for this long, the worker takes the other side for gone."""
-STORE_S = 5.0
-"""For chunks that arrived before the connection was cut."""
+STORE_S = 30.0
+"""For chunks that arrived before the connection was cut, on a disk that is slow."""
 
 
 class Worker:
@@ -46,11 +48,16 @@ class Worker:
 
             msvcrt.setmode(self._out, os.O_BINARY)  # type: ignore[attr-defined,unused-ignore] # Windows only
         self._out_lock = threading.Lock()
-        self._in = sys.stdin.buffer
+        self._in: BufferedReader = sys.stdin.buffer  # type: ignore[assignment]  # never replaced in Blender
+        _widen(self._in.fileno())
         self._heard = time.monotonic()
-        self._work: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue(maxsize=64)
-        self._chunks = 0
-        """How many chunks wait in `_work`, or are being written."""
+        self._work: queue.Queue[tuple[dict[str, Any], bytes | memoryview]] = queue.Queue(maxsize=64)
+        self._arrived = 0
+        """How many frames of chunks were put into `_work`: the reader's own count."""
+        self._stored = 0
+        """How many of them were dealt with: the main thread's own count."""
+        self._rooms: list[bytearray] = []
+        """Memory in which chunks came. Taken again, it spares the system the clearing of each page."""
         self._skipped: set[tuple[int, int]] = set()
         self._folder = WorkerFolder()
         self._receiver = receive.Receiver(self._folder, self._send)
@@ -70,16 +77,18 @@ class Worker:
                 traceback.print_exc()
                 text = str(error).strip() or type(error).__name__
                 self._send({**header, "type": "error", "request": header["type"], "text": text})
-            if header["type"] == "chunks":
-                self._chunks -= 1
+            if header["type"] == CHUNKS:
+                self._give_back(payload)
+                self._stored += 1
 
-    def _handle(self, header: dict[str, Any], payload: bytes) -> None:
+    def _handle(self, header: dict[str, Any], payload: bytes | memoryview) -> None:
         kind = header["type"]
         if kind == "render":
             self._render(header)
         elif kind in receive.REQUESTS:
             self._receiver.handle(header, payload)
         elif kind == "open":
+            self._rooms.clear()
             start = time.perf_counter()
             self._scene = scene.OpenScene(self._folder.root, self._folder.path / "tile.exr", header)
             seconds = time.perf_counter() - start
@@ -115,7 +124,7 @@ class Worker:
         """Queue what is asked, answer at once what cannot wait for a tile to end."""
         try:
             while True:
-                header, payload = read_frame(self._read_exactly)
+                header, payload = read_frame(self._read_exactly, self._read_chunks)
                 self._heard = time.monotonic()
                 if header["type"] == "ping":
                     continue
@@ -125,22 +134,26 @@ class Worker:
                     self._skipped.add((header["tile"], header["attempt"]))
                 elif header["type"] == "bye":
                     self._send({"type": "bye"})
+                    self._store()
                     self.end("told to end")
                 else:
                     self._queue(header, payload)
         except EOFError:
-            # What has arrived need not be sent again; it is written in a moment.
-            deadline = time.monotonic() + STORE_S
-            while self._chunks and time.monotonic() < deadline:
-                time.sleep(0.05)
+            self._store()
             self.end("the connection was closed")
         except (FrameError, OSError, KeyError) as error:
             self.end(f"what arrived is not the protocol: {error}")
 
-    def _queue(self, header: dict[str, Any], payload: bytes) -> None:
+    def _store(self) -> None:
+        """What has arrived need not be sent again; it is written in a moment."""
+        deadline = time.monotonic() + STORE_S
+        while self._stored < self._arrived and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _queue(self, header: dict[str, Any], payload: bytes | memoryview) -> None:
         """What waits here for its turn was sent by somebody: that is no silence."""
-        if header["type"] == "chunks":
-            self._chunks += 1
+        if header["type"] == CHUNKS:
+            self._arrived += 1
         while True:
             try:
                 self._work.put((header, payload), timeout=HEARTBEAT_S)
@@ -153,6 +166,18 @@ class Worker:
         if len(data) < size:
             raise EOFError
         return data
+
+    def _read_chunks(self, size: int) -> memoryview:
+        if size > CHUNK_BYTES:
+            raise FrameError(f"{size} bytes of chunks are over the limit")
+        room = memoryview(self._rooms.pop() if self._rooms else bytearray(CHUNK_BYTES))[:size]
+        if self._in.readinto(room) < size:
+            raise EOFError
+        return room
+
+    def _give_back(self, chunks: bytes | memoryview) -> None:
+        if isinstance(chunks, memoryview) and isinstance(chunks.obj, bytearray):
+            self._rooms.append(chunks.obj)
 
     def _beat(self) -> None:
         while True:
@@ -172,7 +197,7 @@ class Worker:
             alone = alone + HEARTBEAT_S if self._heard == before else 0.0
         self.end(f"nothing heard for {ALONE_S:.0f} s")
 
-    def _send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+    def _send(self, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
         self._write(*encode(header, payload))
 
     def _write(self, *pieces: bytes | memoryview) -> None:
@@ -207,6 +232,16 @@ def _move_blenders_temporary_folder(path: str) -> None:
     bpy.context.preferences.filepaths.temporary_directory = path
     if Path(bpy.app.tempdir) != before and before.is_dir() and not any(before.iterdir()):
         before.rmdir()
+
+
+def _widen(descriptor: int) -> None:
+    """Let a pipe hold 1 MiB in place of 64 KiB: what sshd passes on at once is not lost with it, and both ends
+    take turns less often. Linux alone can do that; what a launcher gives us may be no pipe."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, CHUNK_BYTES)
 
 
 def main(nonce: str) -> NoReturn:

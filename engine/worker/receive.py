@@ -18,9 +18,10 @@ from typing import Any
 
 from .cache import Cache, folder_for
 from .files import WorkerFolder
+from .protocol import CHUNKS
 from .recipe import LARGEST_CHUNK_BYTES, is_digest
 
-REQUESTS = ("cache", "offer", "recipe", "chunks", "tree", "shared", "links")
+REQUESTS = ("cache", "offer", "recipe", CHUNKS, "tree", "shared", "links")
 
 
 class Receiver:
@@ -31,9 +32,15 @@ class Receiver:
         self._send = send
         self._cache: Cache | None = None
 
-    def handle(self, header: dict[str, Any], payload: bytes) -> None:
+    def handle(self, header: dict[str, Any], payload: bytes | memoryview) -> None:
         """Carry out one of REQUESTS. Raises ValueError and OSError with words for a person."""
         kind = header["type"]
+        if kind == CHUNKS:
+            self._take_chunks(header, payload)
+        else:
+            self._answer(kind, header, bytes(payload))
+
+    def _answer(self, kind: str, header: dict[str, Any], payload: bytes) -> None:
         if kind == "cache":
             self._cache = Cache(folder_for(header["folder"]), header["limit"])
         elif kind == "links":
@@ -52,11 +59,16 @@ class Receiver:
                 self._cache.link(digest, self._folder.place(name))
         elif not is_digest(header["digest"]):
             raise ValueError("a name that is no digest")
-        elif kind == "recipe":
+        else:
             runs = self._cache.begin(header["digest"], payload)
             self._send({"type": "missing", "digest": header["digest"], "runs": runs})
-        elif self._cache.put(header["digest"], header["first"], _unpacked(header, payload)):
-            self._send({"type": "stored", "digest": header["digest"]})
+
+    def _take_chunks(self, header: dict[str, Any], payload: bytes | memoryview) -> None:
+        digest = header["digest"]
+        if self._cache is None or not is_digest(digest):
+            raise ValueError("chunks of a file that was not begun")
+        if self._cache.put(digest, header["first"], _unpacked(header, payload)):
+            self._send({"type": "stored", "digest": digest})
 
     def _link_shared(self, entries: list[tuple[str, str, int]]) -> list[str]:
         """Link files of a storage that both sides see; those that are not there, or are not the same."""
@@ -77,7 +89,7 @@ class Receiver:
             self._cache.close()
 
 
-def _unpacked(header: dict[str, Any], payload: bytes) -> bytes:
+def _unpacked(header: dict[str, Any], payload: bytes | memoryview) -> bytes | memoryview:
     if not header["packed"]:
         return payload
     unpacker = zlib.decompressobj()
