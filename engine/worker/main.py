@@ -12,7 +12,6 @@ other side is gone: a silent process survives every kind of disconnect on every 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import signal
@@ -26,7 +25,7 @@ from typing import Any, NoReturn
 
 from . import denoise, receive, scene
 from .files import WorkerFolder
-from .protocol import CHUNK_BYTES, CHUNKS, HEARTBEAT_S, FrameError, encode, read_frame
+from .protocol import CHUNK_BYTES, CHUNKS, HEARTBEAT_S, FrameError, encode, read_frame, widen
 
 ALONE_S = 60.0
 """Having heard nothing for this long, the worker takes the other side for gone."""
@@ -49,7 +48,7 @@ class Worker:
             msvcrt.setmode(self._out, os.O_BINARY)  # type: ignore[attr-defined,unused-ignore] # Windows only
         self._out_lock = threading.Lock()
         self._in: BufferedReader = sys.stdin.buffer  # type: ignore[assignment]  # never replaced in Blender
-        _widen(self._in.fileno())
+        widen(self._in.fileno())
         self._heard = time.monotonic()
         self._work: queue.Queue[tuple[dict[str, Any], bytes | memoryview]] = queue.Queue(maxsize=64)
         self._arrived = 0
@@ -232,16 +231,6 @@ def _move_blenders_temporary_folder(path: str) -> None:
     bpy.context.preferences.filepaths.temporary_directory = path
     if Path(bpy.app.tempdir) != before and before.is_dir() and not any(before.iterdir()):
         before.rmdir()
-
-
-def _widen(descriptor: int) -> None:
-    """Let a pipe hold 1 MiB in place of 64 KiB: what sshd passes on at once is not lost with it, and both ends
-    take turns less often. Linux alone can do that; what a launcher gives us may be no pipe."""
-    if sys.platform == "linux":
-        import fcntl
-
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, CHUNK_BYTES)
 
 
 def main(nonce: str) -> NoReturn:

@@ -421,7 +421,7 @@ class Proxy:
 
 @pytest.mark.parametrize(
     "fault",
-    [{"piece": 7}, {"cut_after": 200_000}, {"flip_at": 150_000}],
+    [{"piece": 7}, {"cut_after": 120_000}, {"flip_at": 100_000}],
     ids=["slices", "cut in the middle", "bit flip"],
 )
 def test_a_bad_wire_never_makes_a_wrong_pixel(
