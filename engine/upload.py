@@ -200,7 +200,8 @@ class Upload:
 
     def _refusal(self, header: dict[str, Any]) -> NodeError:
         digest, text = header.get("digest"), str(header.get("text"))
-        if header.get("request") != CHUNKS or digest not in self._sources:
+        # What the node's system says no to, as a full disk does, is no fault of what was sent.
+        if header.get("request") != CHUNKS or header.get("is_os_error") or digest not in self._sources:
             return SceneRefused(f"The files could not be stored there: {text}.")
         try:
             is_as_it_was = holds(Path(self._sources[digest]), self._recipes[digest].chunks)

@@ -75,7 +75,8 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - whatever it is, the other side must hear of it
                 traceback.print_exc()
                 text = str(error).strip() or type(error).__name__
-                self._send({**header, "type": "error", "request": header["type"], "text": text})
+                what = {"request": header["type"], "is_os_error": isinstance(error, OSError)}
+                self._send({**header, "type": "error", **what, "text": text})
             if header["type"] == CHUNKS:
                 self._give_back(payload)
                 self._stored += 1

@@ -119,6 +119,7 @@ def test_what_is_not_the_chunk_is_refused(tmp_path: Path, folder: Path) -> None:
         (2, file.chunk(0), "more chunks"),
         (-1, file.chunk(1), "more chunks"),
         (1, file.chunk(1) + b"x", "more chunks"),
+        (1, b"", "without a byte"),
     ):
         with pytest.raises(ValueError, match=words):
             cache.put(file.digest, first, data)
