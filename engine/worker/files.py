@@ -17,6 +17,7 @@ from .paths import is_safe
 
 PREFIX = "distributed-cycles-"
 REMOVE_TRIES = 20
+MAKE_TRIES = 3
 
 
 class WorkerFolder:
@@ -25,10 +26,14 @@ class WorkerFolder:
     def __init__(self) -> None:
         base = Path(tempfile.gettempdir())
         _sweep(base)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        for _ in range(MAKE_TRIES):
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+            self._lock = locked(self.path / "lock")
+            # Before it was locked, another worker that starts may have taken it for a dead one's.
+            if self._lock is not None and (self.path / "lock").exists():
+                break
         self.root = self.path / "root"
         self.root.mkdir()
-        self._lock = locked(self.path / "lock")
         self._names: set[str] = set()
 
     def target(self, name: str) -> Path:
@@ -102,5 +107,7 @@ def _sweep(base: Path) -> None:
         except OSError:  # another user's
             continue
         if handle is not None:
-            handle.close()
+            if os.name == "nt":  # where nothing that is open can be removed
+                handle.close()
             shutil.rmtree(folder, ignore_errors=True)
+            handle.close()

@@ -12,6 +12,7 @@ other side is gone: a silent process survives every kind of disconnect on every 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -213,7 +214,8 @@ class Worker:
     def end(self, reason: str) -> NoReturn:
         """End the process now, from any thread, leaving no file. Exit handlers of Blender and
         of GPU drivers can hang, so none is run."""
-        self._receiver.close()
+        with contextlib.suppress(Exception):  # Whatever happens here, the process ends.
+            self._receiver.close()
         words = f"distributed_cycles worker ends: {reason}\n".encode(errors="replace")
         # Nobody may be draining stderr any more.
         last_words = threading.Thread(target=os.write, args=(2, words), daemon=True)

@@ -11,15 +11,19 @@ links    the same on the user's computer, where every file is at hand
 from __future__ import annotations
 
 import json
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .cache import Cache, folder_for
+from .cache import Cache
+from .cache_folder import folder_for
 from .files import WorkerFolder
 from .protocol import CHUNKS
 from .recipe import LARGEST_CHUNK_BYTES, is_digest
+
+CLOSE_S = 1.0
 
 REQUESTS = ("cache", "offer", "recipe", CHUNKS, "tree", "shared", "links")
 
@@ -31,14 +35,17 @@ class Receiver:
         self._folder = folder
         self._send = send
         self._cache: Cache | None = None
+        self._cache_lock = threading.Lock()
+        """The worker may be told to end while its main thread takes in chunks."""
 
     def handle(self, header: dict[str, Any], payload: bytes | memoryview) -> None:
         """Carry out one of REQUESTS. Raises ValueError and OSError with words for a person."""
         kind = header["type"]
-        if kind == CHUNKS:
-            self._take_chunks(header, payload)
-        else:
-            self._answer(kind, header, bytes(payload))
+        with self._cache_lock:
+            if kind == CHUNKS:
+                self._take_chunks(header, payload)
+            else:
+                self._answer(kind, header, bytes(payload))
 
     def _answer(self, kind: str, header: dict[str, Any], payload: bytes) -> None:
         if kind == "cache":
@@ -85,8 +92,15 @@ class Receiver:
         return unshared
 
     def close(self) -> None:
-        if self._cache is not None:
-            self._cache.close()
+        """From any thread. What takes longer ends with the process, and others see that it did."""
+        if not self._cache_lock.acquire(timeout=CLOSE_S):
+            return
+        try:
+            if self._cache is not None:
+                self._cache.close()
+                self._cache = None
+        finally:
+            self._cache_lock.release()
 
 
 def _unpacked(header: dict[str, Any], payload: bytes | memoryview) -> bytes | memoryview:
