@@ -183,7 +183,12 @@ class Worker:
     def _beat(self) -> None:
         while True:
             time.sleep(HEARTBEAT_S)
-            self._send({"type": "beat"})
+            if not self._send({"type": "beat"}):
+                break
+        # What was sent before that may still be in the pipe; where the reader finds its end, it ends us first.
+        time.sleep(HEARTBEAT_S)
+        self._store()
+        self.end("nobody reads the answers")
 
     def _watch(self) -> None:
         """Apart from the beat, whose write blocks for ever on a black-holed connection.
@@ -198,10 +203,11 @@ class Worker:
             alone = alone + HEARTBEAT_S if self._heard == before else 0.0
         self.end(f"nothing heard for {ALONE_S:.0f} s")
 
-    def _send(self, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
-        self._write(*encode(header, payload))
+    def _send(self, header: dict[str, Any], payload: bytes | memoryview = b"") -> bool:
+        return self._write(*encode(header, payload))
 
-    def _write(self, *pieces: bytes | memoryview) -> None:
+    def _write(self, *pieces: bytes | memoryview) -> bool:
+        """Whether anybody can read it. Where not, that is the beat's to notice, not of who takes in chunks."""
         try:
             with self._out_lock:
                 for piece in pieces:
@@ -209,7 +215,8 @@ class Worker:
                     while view:
                         view = view[os.write(self._out, view) :]
         except OSError:
-            self.end("nobody reads the answers")
+            return False
+        return True
 
     def end(self, reason: str) -> NoReturn:
         """End the process now, from any thread, leaving no file. Exit handlers of Blender and

@@ -31,7 +31,7 @@ REQUESTS = ("cache", "offer", "recipe", CHUNKS, "tree", "shared", "links")
 class Receiver:
     """Answers the requests that bring a job's files to this node."""
 
-    def __init__(self, folder: WorkerFolder, send: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, folder: WorkerFolder, send: Callable[[dict[str, Any]], object]) -> None:
         self._folder = folder
         self._send = send
         self._cache: Cache | None = None
