@@ -6,6 +6,7 @@ start what dead ones have left; a lock that the system drops with the process te
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -18,6 +19,8 @@ from .paths import is_safe
 PREFIX = "distributed-cycles-"
 REMOVE_TRIES = 20
 MAKE_TRIES = 3
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""How a cluster's file system says that it was mounted without them."""
 
 
 class WorkerFolder:
@@ -80,7 +83,7 @@ class WorkerFolder:
 
 
 def locked(path: Path) -> IO[bytes] | None:
-    """Open and lock `path`; None where somebody else holds it."""
+    """Open and lock `path`; None where somebody else holds it. Raise OSError, also where nothing can be locked."""
     handle = path.open("a+b")
     try:
         if os.name == "nt":
@@ -91,8 +94,10 @@ def locked(path: Path) -> IO[bytes] | None:
             import fcntl
 
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         handle.close()
+        if error.errno in NO_LOCKS:
+            raise OSError(error.errno, f"the file system of {path.parent} has no locks") from None
         return None
     return handle
 

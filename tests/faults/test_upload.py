@@ -215,6 +215,34 @@ def test_a_byte_that_changed_on_its_way_is_sent_again(
     assert any("arrived damaged" in detail for detail in details), details
 
 
+@pytest.mark.parametrize("change", ["cut off", "written anew"])
+def test_a_file_that_changes_while_it_is_sent_is_read_again(
+    machines: Callable[..., Sshd],
+    session: NewSession,
+    scene: Scene,
+    texture: SceneFile,
+    tmp_path: Path,
+    change: str,
+) -> None:
+    one = machines("one")
+    proxy = Proxy((one.address, one.port), up_pause=20 * PIECE_S)
+    own = tmp_path / "known_hosts"
+    own.write_text(f"[127.0.0.1]:{proxy.port} {one.public_host_key}\n")
+    node = replace(remote(one, "one"), host="127.0.0.1", port=proxy.port)
+    drive = session(node, access=Access(KnownHosts([], own)), files=(texture,))
+    assert support.wait_until(lambda: any(one.folder.glob("cache/*/files/partial/*")), 60)
+    if change == "cut off":
+        os.truncate(texture.source, 2 * MIB)
+    else:
+        Path(texture.source).write_bytes(random.Random(2).randbytes(SIZE))
+    assert drive.to_the_end().outcome == "done"
+    proxy.close()
+    support.assert_equal(frame_of(drive), scene.f12)
+    assert Path(texture.source).read_bytes() in [path.read_bytes() for path in objects(one)]
+    details = [m.status.detail for m in drive.messages if isinstance(m, NodeChanged)]
+    assert any("changed while it was being sent" in detail for detail in details), details
+
+
 def test_a_disk_that_fills_up_meanwhile_is_named(
     machines: Callable[..., Sshd], session: NewSession, texture: SceneFile, tmp_path: Path
 ) -> None:

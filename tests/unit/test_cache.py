@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -383,6 +384,18 @@ def test_a_file_that_was_lost_does_not_hide_another_with_the_same_chunks(
         cache.path(lost.digest).unlink()
     edited = File(tmp_path, data + b"edited", "a.blend")
     assert len(edited.send(Cache(folder, 1 << 30))) == 1
+
+
+def test_a_file_system_without_locks_is_named_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a cluster's may be. No such file system is at hand; this is what the system would say."""
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match=r"file system of .*cache has no locks"):
+        Cache(folder, 1)
 
 
 def put_all(receiver: Receiver, files: list[File], refused: list[str]) -> None:
