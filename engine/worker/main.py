@@ -58,6 +58,8 @@ class Worker:
         """How many of them were dealt with: the main thread's own count."""
         self._rooms: list[bytearray] = []
         """Memory in which chunks came. Taken again, it spares the system the clearing of each page."""
+        self._is_over = False
+        """Nobody reads the answers: no tile is begun any more, whose file would outlive the folder."""
         self._skipped: set[tuple[int, int]] = set()
         self._folder = WorkerFolder()
         self._receiver = receive.Receiver(self._folder, self._send)
@@ -103,7 +105,7 @@ class Worker:
             raise ValueError(f"a request of unknown type {kind!r}")
 
     def _render(self, header: dict[str, Any]) -> None:
-        if (header["tile"], header["attempt"]) in self._skipped:
+        if self._is_over or (header["tile"], header["attempt"]) in self._skipped:
             return
         if self._scene is None:
             raise RuntimeError("no scene is open")
@@ -215,12 +217,14 @@ class Worker:
                     while view:
                         view = view[os.write(self._out, view) :]
         except OSError:
+            self._is_over = True
             return False
         return True
 
     def end(self, reason: str) -> NoReturn:
         """End the process now, from any thread, leaving no file. Exit handlers of Blender and
         of GPU drivers can hang, so none is run."""
+        self._is_over = True
         with contextlib.suppress(Exception):  # Whatever happens here, the process ends.
             self._receiver.close()
         words = f"distributed_cycles worker ends: {reason}\n".encode(errors="replace")
