@@ -1,31 +1,33 @@
 """Whether two snapshots show the same scene, though their bytes differ.
 
-A .blend is a row of blocks, each with the address that it had in memory; fields that point to a block
-hold that address, and fields of no meaning in a file some other one. Blender 4 writes some blocks from
-copies that live for a moment, so two files saved one after the other differ in both. The block DNA1
-says where in each structure its pointers are. Sources: Blender's doc/blender_file_format,
-BLO_core_bhead.hh for the larger heads of Blender 5, dna_genfile.cc for DNA1.
+Fields of a .blend that point to a block hold the address that it had in memory, and fields of no
+meaning in a file some other one. Blender 4 writes some blocks from copies that live for a moment, so
+two files saved one after the other differ in both. The block DNA1 says where in each structure its
+pointers are; its format: Blender's doc/blender_file_format and dna_genfile.cc.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import re
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from .blend_blocks import Block, blocks
 from .job import Job
 
 UNSEEN = (b"WM", b"SN", b"SR", b"WS", b"GLOB", b"REND", b"TEST", b"USER")
 """Windows, screens, workspaces, thumbnails and the like: they change with each look at the scene."""
 NAME_OFFSET = 40
 """Of the name in a datablock: after five pointers."""
+LONGEST_NAME = 300
 Words = npt.NDArray[np.uint64]
 UNTYPED = 0
 """Number of the structure that stands for no structure."""
@@ -33,8 +35,6 @@ POINTER_BYTES = 8
 NOTE_BYTES = 4
 """Of a datablock's notes on what is to be computed anew, which undo keeps."""
 _LENGTH = re.compile(r"\[(\d+)\]")
-_OLD_HEAD = struct.Struct("<4siQii")
-_NEW_HEAD = struct.Struct("<4siQqq")
 
 
 def scene_name(job: Job, snapshot: Path) -> str:
@@ -52,32 +52,24 @@ def scene_name(job: Job, snapshot: Path) -> str:
     return found.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    code: bytes
-    address: int
-    kind: int
-    count: int
-    data: memoryview
-
-
 def scene_digest(path: Path, ignored: Collection[str] = ()) -> str:
     """A digest of all datablocks of an uncompressed .blend but `ignored` ones ("IMRender Result"), and but
     what belongs to the windows. Where two are equal, so are the scenes; not always the other
     way round. Raise OSError."""
     data = path.read_bytes()
+    whole = memoryview(data)
     names = {name.encode() for name in ignored}
     try:
-        blocks = list(_blocks(memoryview(data)))
-        layouts = _layouts(next(block.data for block in blocks if block.code == b"DNA1"))
+        found_blocks = list(blocks(io.BytesIO(data)))
+        layouts = _layouts(next(_data(block, whole) for block in found_blocks if block.code == b"DNA1"))
     except (ValueError, IndexError, StopIteration, struct.error):
         return hashlib.sha256(data).hexdigest()  # A format that is not known here.
-    kept: list[_Block] = []
+    kept: list[Block] = []
     is_kept = True
-    for block in blocks:
+    for block in found_blocks:
         # Blocks that belong to a datablock follow it.
         if block.code != b"DATA":
-            is_kept = block.code not in UNSEEN and not (names and _name_of(block) in names)
+            is_kept = block.code not in UNSEEN and not (names and _name_of(_data(block, whole)) in names)
         if is_kept and block.address:
             kept.append(block)
     addresses = np.array([block.address for block in kept], np.uint64)
@@ -85,8 +77,8 @@ def scene_digest(path: Path, ignored: Collection[str] = ()) -> str:
     places = _Places(addresses[order], (order + 1).astype(np.uint64))
     found = hashlib.sha256()
     for block in kept:
-        found.update(b"%s %d %d %d " % (block.code, block.kind, block.count, len(block.data)))
-        found.update(_without_addresses(block, layouts, places))
+        found.update(b"%s %d %d %d " % (block.code, block.kind, block.count, block.size))
+        found.update(_without_addresses(block, _data(block, whole), layouts, places))
     return found.hexdigest()
 
 
@@ -103,19 +95,25 @@ class _Places:
         return np.where(self.addresses[at] == words, self.numbers[at], np.uint64(0))
 
 
-def _without_addresses(block: _Block, layouts: list[_Layout], places: _Places) -> memoryview | bytes:
+def _without_addresses(
+    block: Block, data: memoryview, layouts: list[_Layout], places: _Places
+) -> memoryview | bytes:
     """The data with the number of a block in the place of its address."""
-    size = len(block.data)
+    size = len(data)
     if block.kind == UNTYPED:  # Whatever it is: a list of pointers as well as the pixels of an image.
-        words = np.frombuffer(block.data[: size & ~7], np.uint64)
-        numbers = places.of(words)
+        words = np.frombuffer(data[: size & ~7], np.uint64)
+        # Numbers of other kinds rarely look like addresses, so few have to be looked up.
+        maybe = np.flatnonzero((words >= places.addresses[0]) & (words <= places.addresses[-1]))
+        numbers = places.of(words[maybe])
         if not numbers.any():
-            return block.data
-        return np.where(numbers, numbers, words).tobytes() + bytes(block.data[len(words) * 8 :])
+            return data
+        words = words.copy()
+        words[maybe] = np.where(numbers, numbers, words[maybe])
+        return words.tobytes() + bytes(data[len(words) * 8 :])
     layout = layouts[block.kind] if 0 <= block.kind < len(layouts) else _Layout(0, (), ())
     if size < layout.size * block.count or not (layout.pointers or layout.notes):
-        return block.data
-    rows = np.frombuffer(block.data, np.uint8).copy()
+        return data
+    rows = np.frombuffer(data, np.uint8).copy()
     table = rows[: layout.size * block.count].reshape(block.count, layout.size)
     for offset in layout.pointers:
         field = np.ascontiguousarray(table[:, offset : offset + POINTER_BYTES]).view(np.uint64)[:, 0]
@@ -196,26 +194,9 @@ def _layouts(dna: memoryview) -> list[_Layout]:
     return [_Layout(sizes[kind], *map(tuple, places_in(kind))) for kind, _ in structs]
 
 
-def _name_of(block: _Block) -> bytes:
-    return bytes(block.data[NAME_OFFSET : NAME_OFFSET + 300]).partition(b"\0")[0]
+def _data(block: Block, whole: memoryview) -> memoryview:
+    return whole[block.start : block.start + block.size]
 
 
-def _blocks(data: memoryview) -> Iterator[_Block]:
-    """Raise ValueError, struct.error for what is no uncompressed file of a 64-bit little-endian machine."""
-    start = bytes(data[:17])
-    if start.startswith(b"BLENDER-v"):
-        head, place = _OLD_HEAD, 12
-    elif start.startswith(b"BLENDER17-01v"):
-        head, place = _NEW_HEAD, 17
-    else:
-        raise ValueError("no header that is known")
-    while place < len(data):
-        if head is _OLD_HEAD:
-            code, size, address, kind, count = head.unpack_from(data, place)
-        else:
-            code, kind, address, size, count = head.unpack_from(data, place)
-        place += head.size
-        if size < 0 or place + size > len(data):
-            raise ValueError("a block that is longer than the file")
-        yield _Block(code.rstrip(b"\0"), address, kind, count, data[place : place + size])
-        place += size
+def _name_of(data: memoryview) -> bytes:
+    return bytes(data[NAME_OFFSET : NAME_OFFSET + LONGEST_NAME]).partition(b"\0")[0]

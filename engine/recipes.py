@@ -1,8 +1,8 @@
 """Recipes of the files on this computer: read once, remembered for as long as the file stays as it is.
 
-A .blend is cut where its content says so (a chunk ends where a hash of the last 32 bytes has 16 zero
-bits), so that bytes put in at one place move no other cut, and an edit costs the chunks that it
-touches. Cutting runs at 200 MiB/s, so everything else, which is written anew as a whole, is
+A .blend is cut around its large blocks, and there and in between where its content says so (a chunk ends where
+a hash of the last 32 bytes has 16 zero bits), so that bytes put in at one place move no other cut,
+and an edit costs the chunks that it touches. Cutting runs at 280 MiB/s, so everything else, which is written anew as a whole, is
 cut every 1 MiB and only hashed, at 2 GiB/s.
 """
 
@@ -17,17 +17,20 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from .blend_blocks import borders
 from .worker import recipe
 from .worker.recipe import LARGEST_CHUNK_BYTES, Chunk
 
 SMALLEST_CUT_BYTES = 1 << 14
 CUT_MASK = np.uint32(0xFFFF)
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 17
+"""Looked through at once: what the sums of all its bytes take fits into a processor's own memory."""
 WINDOW = 32
 REMEMBERED_BYTES = 1 << 16
 """Smaller files are read again sooner than looked up."""
@@ -54,7 +57,7 @@ class Recipe:
 def recipe_of(path: Path) -> Recipe:
     """Read a file and cut it into chunks. Raise OSError."""
     with path.open("rb") as file:
-        pieces = _cut_by_content(file) if path.suffix.lower() == ".blend" else _cut_evenly(file)
+        pieces = _cut_blend(file) if path.suffix.lower() == ".blend" else _cut_evenly(file)
         return _made(tuple((len(piece), hashlib.sha256(piece).digest()) for piece in pieces))
 
 
@@ -68,9 +71,19 @@ def _cut_evenly(file: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
-def _cut_by_content(file: BinaryIO) -> Iterator[memoryview]:
+def _cut_blend(file: BinaryIO) -> Iterator[memoryview]:
+    places = list(borders(file))
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    for start, end in pairwise((0, *places, size)):
+        yield from _cut_by_content(file, end - start)
+
+
+def _cut_by_content(file: BinaryIO, size: int) -> Iterator[memoryview]:
+    """The next `size` bytes of the file."""
     rest = b""
-    while block := file.read(BLOCK_BYTES):
+    while block := file.read(min(size, BLOCK_BYTES)):
+        size -= len(block)
         data = rest + block
         start = 0
         for cut in _cuts(data, len(rest)):

@@ -83,7 +83,10 @@ class JobStore:
         return store
 
     def _hold(self) -> None:
-        self._lock = locked(self.folder / "lock")
+        try:
+            self._lock = locked(self.folder / "lock")
+        except OSError as error:
+            raise _unwritable(self.folder, error) from None
         if self._lock is None:
             raise StoreError(
                 f"The job in {self.folder} is being rendered by another Blender.",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from .job import BlenderNotFound, ConnectError
+from .worker.protocol import widen
 
 STDERR_TAIL_BYTES = 64 * 1024
 BELOW_NORMAL_NICE = 10
@@ -71,6 +72,8 @@ class ProcessChannel:
             start_new_session=os.name != "nt",
             creationflags=flags,
         )
+        assert self._process.stdin is not None
+        widen(self._process.stdin.fileno())
         self._stderr = bytearray()
         self._drain = threading.Thread(target=self._drain_stderr, name="dc-stderr", daemon=True)
         self._drain.start()

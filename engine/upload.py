@@ -22,7 +22,8 @@ from .job import FileChanged, Node, NodeError, SceneFile, SceneRefused, WorkerLo
 from .link import WorkerLink
 from .mapping import mapped, parse_mappings
 from .recipes import Recipe, RecipeBook
-from .worker.protocol import CHUNK_BYTES, HEARTBEAT_S
+from .worker.protocol import CHUNK_BYTES, CHUNKS, HEARTBEAT_S
+from .worker.recipe import holds
 
 OFFER_FILES = 500
 """At most so many names in one question."""
@@ -90,6 +91,7 @@ class Upload:
         self._unstored: set[str] = set()
         self._rate = FIRST_RATE
         self._is_stopped = False
+        self._buffer = bytearray(CHUNK_BYTES)
         self.amount = Amount()
 
     def run(self) -> bool:
@@ -140,7 +142,7 @@ class Upload:
         shared = {path for path, _, _ in entries} - unshared
         return [file for file in self._files if file.path not in shared]
 
-    def _ask(self, header: dict[str, Any], payload: bytes = b"") -> None:
+    def _ask(self, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
         self.amount.wire += len(payload)
         self._link.send(header, payload)
 
@@ -198,12 +200,20 @@ class Upload:
 
     def _refusal(self, header: dict[str, Any]) -> NodeError:
         digest, text = header.get("digest"), str(header.get("text"))
-        if header.get("request") == "chunks" and digest in self._sources:
-            # The wire has checksums of its own: it was read differently here than before.
-            source = self._sources[digest]
-            self._book.forget(source)
-            return FileChanged(f"{source} changed while it was being sent ({text}).", "It is read again.")
-        return SceneRefused(f"The files could not be stored there: {text}.")
+        # What the node's system says no to, as a full disk does, is no fault of what was sent.
+        if header.get("request") != CHUNKS or header.get("is_os_error") or digest not in self._sources:
+            return SceneRefused(f"The files could not be stored there: {text}.")
+        try:
+            is_as_it_was = holds(Path(self._sources[digest]), self._recipes[digest].chunks)
+        except OSError:
+            is_as_it_was = False
+        if is_as_it_was:
+            return WorkerLost(f"What was sent arrived damaged ({text}).", "It is sent again.")
+        return self._changed(self._sources[digest], text)
+
+    def _changed(self, source: str, how: str) -> FileChanged:
+        self._book.forget(source)
+        return FileChanged(f"{source} changed while it was being sent ({how}).", "It is read again.")
 
     def _take(self, header: dict[str, Any]) -> None:
         """Act on an answer. Raise WorkerLost where it answers nothing that was asked."""
@@ -244,14 +254,17 @@ class Upload:
         first, offset, size, _ = sending.pieces.popleft()
         if not sending.pieces:
             self._to_send.popleft()
+        data = memoryview(self._buffer)[:size]
         try:
             with Path(sending.source).open("rb") as file:
                 file.seek(offset)
-                data = file.read(size)
+                read = file.readinto(data)
         except OSError as error:
             raise SceneRefused(f"{sending.source} could not be read ({error.strerror}).") from None
+        if read < size:
+            raise self._changed(sending.source, "it is shorter now")
         payload, is_packed = self._packed(sending, data)
-        header = {"type": "chunks", "digest": sending.recipe.digest, "first": first, "packed": is_packed}
+        header = {"type": CHUNKS, "digest": sending.recipe.digest, "first": first, "packed": is_packed}
         start = time.perf_counter()
         self._ask(header, payload)
         seconds = max(time.perf_counter() - start, 1e-6)
@@ -261,7 +274,7 @@ class Upload:
         self.amount.sent += size
         self._show()
 
-    def _packed(self, sending: _Sending, data: bytes) -> tuple[bytes, bool]:
+    def _packed(self, sending: _Sending, data: memoryview) -> tuple[bytes | memoryview, bool]:
         """The bytes to send: compressed where compressing and sending less takes less time."""
         if self._rate > FASTEST_PACKING:
             return data, False
@@ -280,7 +293,7 @@ class Upload:
             self._say(f"{self.amount.sent // MIB} of {-(-self.amount.total // MIB)} MiB")
 
 
-def _compressed(data: bytes) -> tuple[bytes, float]:
+def _compressed(data: memoryview) -> tuple[bytes, float]:
     """`data` compressed, and the bytes per second that need not be sent for the time it took."""
     start = time.perf_counter()
     packed = zlib.compress(data, ZLIB_LEVEL)

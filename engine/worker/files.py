@@ -6,6 +6,7 @@ start what dead ones have left; a lock that the system drops with the process te
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -19,6 +20,9 @@ PREFIX = "distributed-cycles-"
 REMOVE_TRIES = 20
 KEPT = "DISTRIBUTED_CYCLES_FOLDER"
 """In the environment of a Blender that goes on with the folder of the one before it."""
+MAKE_TRIES = 3
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""How a cluster's file system says that it was mounted without them."""
 
 
 class WorkerFolder:
@@ -28,12 +32,23 @@ class WorkerFolder:
         kept = os.environ.pop(KEPT, "")
         base = Path(tempfile.gettempdir())
         _sweep(base)
-        self.path = Path(kept or tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        self._lock: IO[bytes] | None = None
+        if kept:
+            # The process before this one holds the lock, on a descriptor that came along.
+            self.path = Path(kept)
+        else:
+            self._make(base)
         self.root = self.path / "root"
         self.root.mkdir(exist_ok=True)
-        self._lock = None if kept else locked(self.path / "lock")
-        """None: the process before this one holds it, on a descriptor that came along."""
         self._names: set[str] = set()
+
+    def _make(self, base: Path) -> None:
+        for _ in range(MAKE_TRIES):
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+            self._lock = locked(self.path / "lock")
+            # Before it was locked, another worker that starts may have taken it for a dead one's.
+            if self._lock is not None and (self.path / "lock").exists():
+                break
 
     def hand_on(self) -> tuple[dict[str, str], Path]:
         """Leave everything to the Blender that follows in this process, which begins with an empty tree.
@@ -95,7 +110,7 @@ class WorkerFolder:
 
 
 def locked(path: Path) -> IO[bytes] | None:
-    """Open and lock `path`; None where somebody else holds it."""
+    """Open and lock `path`; None where somebody else holds it. Raise OSError, also where nothing can be locked."""
     handle = path.open("a+b")
     try:
         if os.name == "nt":
@@ -106,8 +121,10 @@ def locked(path: Path) -> IO[bytes] | None:
             import fcntl
 
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         handle.close()
+        if error.errno in NO_LOCKS:
+            raise OSError(error.errno, f"the file system of {path.parent} has no locks") from None
         return None
     return handle
 
@@ -122,5 +139,7 @@ def _sweep(base: Path) -> None:
         except OSError:  # another user's
             continue
         if handle is not None:
-            handle.close()
+            if os.name == "nt":  # where nothing that is open can be removed
+                handle.close()
             shutil.rmtree(folder, ignore_errors=True)
+            handle.close()

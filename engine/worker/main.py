@@ -12,6 +12,7 @@ other side is gone: a silent process survives every kind of disconnect on every 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -19,17 +20,18 @@ import sys
 import threading
 import time
 import traceback
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import denoise, receive, restart, scene
 from .files import WorkerFolder
-from .protocol import HEARTBEAT_S, FrameError, encode, read_frame
+from .protocol import CHUNK_BYTES, CHUNKS, HEARTBEAT_S, FrameError, encode, read_frame, widen
 
 ALONE_S = 60.0
 """Having heard nothing for this long, the worker takes the other side for gone."""
-STORE_S = 5.0
-"""For chunks that arrived before the connection was cut."""
+STORE_S = 30.0
+"""For chunks that arrived before the connection was cut, on a disk that is slow."""
 
 
 class Worker:
@@ -46,11 +48,18 @@ class Worker:
 
             msvcrt.setmode(self._out, os.O_BINARY)  # type: ignore[attr-defined,unused-ignore] # Windows only
         self._out_lock = threading.Lock()
-        self._in = sys.stdin.buffer
+        self._in: BufferedReader = sys.stdin.buffer  # type: ignore[assignment]  # never replaced in Blender
+        widen(self._in.fileno())
         self._heard = time.monotonic()
-        self._work: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue(maxsize=64)
-        self._chunks = 0
-        """How many chunks wait in `_work`, or are being written."""
+        self._work: queue.Queue[tuple[dict[str, Any], bytes | memoryview]] = queue.Queue(maxsize=64)
+        self._arrived = 0
+        """How many frames of chunks were put into `_work`: the reader's own count."""
+        self._stored = 0
+        """How many of them were dealt with: the main thread's own count."""
+        self._rooms: list[bytearray] = []
+        """Memory in which chunks came. Taken again, it spares the system the clearing of each page."""
+        self._is_over = False
+        """Nobody reads the answers: no tile is begun any more, whose file would outlive the folder."""
         self._skipped: set[tuple[int, int]] = set()
         self._is_replaced = False
         """Whether another Blender takes over the connection."""
@@ -71,17 +80,20 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - whatever it is, the other side must hear of it
                 traceback.print_exc()
                 text = str(error).strip() or type(error).__name__
-                self._send({**header, "type": "error", "request": header["type"], "text": text})
-            if header["type"] == "chunks":
-                self._chunks -= 1
+                what = {"request": header["type"], "is_os_error": isinstance(error, OSError)}
+                self._send({**header, "type": "error", **what, "text": text})
+            if header["type"] == CHUNKS:
+                self._give_back(payload)
+                self._stored += 1
 
-    def _handle(self, header: dict[str, Any], payload: bytes) -> None:
+    def _handle(self, header: dict[str, Any], payload: bytes | memoryview) -> None:
         kind = header["type"]
         if kind == "render":
             self._render(header)
         elif kind in receive.REQUESTS:
             self._receiver.handle(header, payload)
         elif kind == "open":
+            self._rooms.clear()
             start = time.perf_counter()
             self._scene = scene.OpenScene(self._folder.root, self._folder.path / "tile.exr", header)
             seconds = time.perf_counter() - start
@@ -109,7 +121,7 @@ class Worker:
             restart.replace(self._folder, self._out, ocio)
 
     def _render(self, header: dict[str, Any]) -> None:
-        if (header["tile"], header["attempt"]) in self._skipped:
+        if self._is_over or (header["tile"], header["attempt"]) in self._skipped:
             return
         if self._scene is None:
             raise RuntimeError("no scene is open")
@@ -131,7 +143,7 @@ class Worker:
         """Queue what is asked, answer at once what cannot wait for a tile to end."""
         try:
             while True:
-                header, payload = read_frame(self._read_exactly)
+                header, payload = read_frame(self._read_exactly, self._read_chunks)
                 self._heard = time.monotonic()
                 if header["type"] == "ping":
                     continue
@@ -141,24 +153,28 @@ class Worker:
                     self._skipped.add((header["tile"], header["attempt"]))
                 elif header["type"] == "bye":
                     self._send({"type": "bye"})
+                    self._store()
                     self.end("told to end")
                 else:
                     self._queue(header, payload)
                 if header["type"] == "restart":
                     return  # The next byte is for another Blender.
         except EOFError:
-            # What has arrived need not be sent again; it is written in a moment.
-            deadline = time.monotonic() + STORE_S
-            while self._chunks and time.monotonic() < deadline:
-                time.sleep(0.05)
+            self._store()
             self.end("the connection was closed")
         except (FrameError, OSError, KeyError) as error:
             self.end(f"what arrived is not the protocol: {error}")
 
-    def _queue(self, header: dict[str, Any], payload: bytes) -> None:
+    def _store(self) -> None:
+        """What has arrived need not be sent again; it is written in a moment."""
+        deadline = time.monotonic() + STORE_S
+        while self._stored < self._arrived and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _queue(self, header: dict[str, Any], payload: bytes | memoryview) -> None:
         """What waits here for its turn was sent by somebody: that is no silence."""
-        if header["type"] == "chunks":
-            self._chunks += 1
+        if header["type"] == CHUNKS:
+            self._arrived += 1
         while True:
             try:
                 self._work.put((header, payload), timeout=HEARTBEAT_S)
@@ -172,10 +188,27 @@ class Worker:
             raise EOFError
         return data
 
+    def _read_chunks(self, size: int) -> memoryview:
+        if size > CHUNK_BYTES:
+            raise FrameError(f"{size} bytes of chunks are over the limit")
+        room = memoryview(self._rooms.pop() if self._rooms else bytearray(CHUNK_BYTES))[:size]
+        if self._in.readinto(room) < size:
+            raise EOFError
+        return room
+
+    def _give_back(self, chunks: bytes | memoryview) -> None:
+        if isinstance(chunks, memoryview) and isinstance(chunks.obj, bytearray):
+            self._rooms.append(chunks.obj)
+
     def _beat(self) -> None:
         while True:
             time.sleep(HEARTBEAT_S)
-            self._send({"type": "beat"})
+            if not self._send({"type": "beat"}):
+                break
+        # What was sent before that may still be in the pipe; where the reader finds its end, it ends us first.
+        time.sleep(HEARTBEAT_S)
+        self._store()
+        self.end("nobody reads the answers")
 
     def _watch(self) -> None:
         """Apart from the beat, whose write blocks for ever on a black-holed connection.
@@ -190,10 +223,11 @@ class Worker:
             alone = alone + HEARTBEAT_S if self._heard == before else 0.0
         self.end(f"nothing heard for {ALONE_S:.0f} s")
 
-    def _send(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        self._write(*encode(header, payload))
+    def _send(self, header: dict[str, Any], payload: bytes | memoryview = b"") -> bool:
+        return self._write(*encode(header, payload))
 
-    def _write(self, *pieces: bytes | memoryview) -> None:
+    def _write(self, *pieces: bytes | memoryview) -> bool:
+        """Whether anybody can read it. Where not, that is the beat's to notice, not of who takes in chunks."""
         try:
             with self._out_lock:
                 for piece in pieces:
@@ -201,12 +235,16 @@ class Worker:
                     while view:
                         view = view[os.write(self._out, view) :]
         except OSError:
-            self.end("nobody reads the answers")
+            self._is_over = True
+            return False
+        return True
 
     def end(self, reason: str) -> NoReturn:
         """End the process now, from any thread, leaving no file. Exit handlers of Blender and
         of GPU drivers can hang, so none is run."""
-        self._receiver.close()
+        self._is_over = True
+        with contextlib.suppress(Exception):  # Whatever happens here, the process ends.
+            self._receiver.close()
         words = f"distributed_cycles worker ends: {reason}\n".encode(errors="replace")
         # Nobody may be draining stderr any more.
         last_words = threading.Thread(target=os.write, args=(2, words), daemon=True)

@@ -12,33 +12,48 @@ links    the same on the user's computer, where every file is at hand
 from __future__ import annotations
 
 import json
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .cache import Cache, folder_for
+from .cache import Cache
+from .cache_folder import folder_for
 from .files import WorkerFolder
+from .protocol import CHUNKS
 from .recipe import LARGEST_CHUNK_BYTES, is_digest
 
-REQUESTS = ("cache", "offer", "recipe", "chunks", "tree", "shared", "links", "renew")
+CLOSE_S = 1.0
+
+REQUESTS = ("cache", "offer", "recipe", CHUNKS, "tree", "shared", "links", "renew")
 
 
 class Receiver:
     """Answers the requests that bring a job's files to this node."""
 
-    def __init__(self, folder: WorkerFolder, send: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, folder: WorkerFolder, send: Callable[[dict[str, Any]], object]) -> None:
         self._folder = folder
         self._send = send
         self._cache: Cache | None = None
+        self._cache_lock = threading.Lock()
+        """The worker may be told to end while its main thread takes in chunks."""
 
-    def handle(self, header: dict[str, Any], payload: bytes) -> None:
+    def handle(self, header: dict[str, Any], payload: bytes | memoryview) -> None:
         """Carry out one of REQUESTS. Raises ValueError and OSError with words for a person."""
         kind = header["type"]
+        with self._cache_lock:
+            if kind == CHUNKS:
+                self._take_chunks(header, payload)
+            else:
+                self._answer(kind, header, bytes(payload))
+
+    def _answer(self, kind: str, header: dict[str, Any], payload: bytes) -> None:
         if kind == "renew":
             self._folder.renew()
         elif kind == "cache":
-            self.close()
+            if self._cache is not None:
+                self._cache.close()  # The last scene's, of a worker that stayed.
             self._cache = Cache(folder_for(header["folder"]), header["limit"])
         elif kind == "links":
             for name, source in json.loads(payload):
@@ -56,11 +71,16 @@ class Receiver:
                 self._cache.link(digest, self._folder.place(name))
         elif not is_digest(header["digest"]):
             raise ValueError("a name that is no digest")
-        elif kind == "recipe":
+        else:
             runs = self._cache.begin(header["digest"], payload)
             self._send({"type": "missing", "digest": header["digest"], "runs": runs})
-        elif self._cache.put(header["digest"], header["first"], _unpacked(header, payload)):
-            self._send({"type": "stored", "digest": header["digest"]})
+
+    def _take_chunks(self, header: dict[str, Any], payload: bytes | memoryview) -> None:
+        digest = header["digest"]
+        if self._cache is None or not is_digest(digest):
+            raise ValueError("chunks of a file that was not begun")
+        if self._cache.put(digest, header["first"], _unpacked(header, payload)):
+            self._send({"type": "stored", "digest": digest})
 
     def _link_shared(self, entries: list[tuple[str, str, int]]) -> list[str]:
         """Link files of a storage that both sides see; those that are not there, or are not the same."""
@@ -77,12 +97,18 @@ class Receiver:
         return unshared
 
     def close(self) -> None:
-        if self._cache is not None:
-            self._cache.close()
-            self._cache = None
+        """From any thread. What takes longer ends with the process, and others see that it did."""
+        if not self._cache_lock.acquire(timeout=CLOSE_S):
+            return
+        try:
+            if self._cache is not None:
+                self._cache.close()
+                self._cache = None
+        finally:
+            self._cache_lock.release()
 
 
-def _unpacked(header: dict[str, Any], payload: bytes) -> bytes:
+def _unpacked(header: dict[str, Any], payload: bytes | memoryview) -> bytes | memoryview:
     if not header["packed"]:
         return payload
     unpacker = zlib.decompressobj()

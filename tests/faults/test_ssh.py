@@ -357,8 +357,9 @@ class Proxy:
         cut_after: int = 0,
         flip_at: int = 0,
         cut_up_after: int = 0,
+        up_pause: float = 0.0,
     ):
-        self._cut_up_after = cut_up_after
+        self._cut_up_after, self._up_pause = cut_up_after, up_pause
         self.passed_up = 0
         """Bytes that reached the machine, over all connections."""
         self._target, self._piece, self._cut_after, self._flip_at = target, piece, cut_after, flip_at
@@ -391,6 +392,7 @@ class Proxy:
                     break
                 sink.sendall(data)
                 self.passed_up += len(data)
+                time.sleep(self._up_pause)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -421,7 +423,7 @@ class Proxy:
 
 @pytest.mark.parametrize(
     "fault",
-    [{"piece": 7}, {"cut_after": 200_000}, {"flip_at": 150_000}],
+    [{"piece": 7}, {"cut_after": 120_000}, {"flip_at": 100_000}],
     ids=["slices", "cut in the middle", "bit flip"],
 )
 def test_a_bad_wire_never_makes_a_wrong_pixel(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -14,7 +17,10 @@ import pytest
 
 from engine.recipes import Recipe, recipe_of
 from engine.worker import cache as module
-from engine.worker.cache import Cache, folder_for
+from engine.worker.cache import Cache
+from engine.worker.cache_folder import folder_for
+from engine.worker.files import WorkerFolder, locked
+from engine.worker.receive import Receiver
 
 MIB = 1 << 20
 
@@ -119,6 +125,7 @@ def test_what_is_not_the_chunk_is_refused(tmp_path: Path, folder: Path) -> None:
         (2, file.chunk(0), "more chunks"),
         (-1, file.chunk(1), "more chunks"),
         (1, file.chunk(1) + b"x", "more chunks"),
+        (1, b"", "without a byte"),
     ):
         with pytest.raises(ValueError, match=words):
             cache.put(file.digest, first, data)
@@ -232,15 +239,113 @@ def test_a_worker_that_hangs_is_not_waited_for(
     assert hanging.path(file.digest).read_bytes() == file.data
 
 
-def test_cleaning_and_using_exclude_each_other(tmp_path: Path, folder: Path) -> None:
-    cache = Cache(folder, 1 << 30)
-    with cache._held():
-        thread = threading.Thread(target=Cache(folder, 1 << 30).lacking, args=(["0" * 64],))
+@pytest.mark.parametrize("does", ["begin to use something", "start"])
+def test_cleaning_and_using_exclude_each_other(folder: Path, does: str) -> None:
+    """One that had made its lease, and not locked it yet, would be taken for dead."""
+    cache, other = Cache(folder, 1 << 30), Cache(folder, 1 << 30)
+    start = threading.Thread(target=Cache, args=(folder, 1 << 30))
+    thread = start if does == "start" else threading.Thread(target=other.lacking, args=(["0" * 64],))
+    with cache._leases.held():
         thread.start()
         thread.join(0.3)
         assert thread.is_alive()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_a_damaged_note_of_chunks_costs_nothing(tmp_path: Path, folder: Path) -> None:
+    file = File(tmp_path, noise(3 * MIB))
+    cache = Cache(folder, 1 << 30)
+    file.send(cache)
+    (note,) = folder.glob("recipes/*/*")
+    for damaged in (b"x", note.read_bytes()[:36], b""):
+        note.write_bytes(damaged)
+        assert cache.lacking([file.digest]) == [file.digest]
+        assert file.send(cache) == []
+        assert cache.path(file.digest).read_bytes() == file.data
+
+
+def test_files_that_arrive_together_need_room_together(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are begun before the first chunk of any comes."""
+    one, two = (File(tmp_path, noise(2 * MIB, seed)) for seed in (1, 2))
+    cache = Cache(folder, 1 << 40)
+    usage = shutil.disk_usage(tmp_path)._replace(free=module.SPARE_BYTES + 3 * MIB)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
+    assert cache.begin(one.digest, one.recipe.packed) == [(0, 2)]
+    with pytest.raises(OSError, match=r"MiB left, and 4 MiB are to be sent"):
+        cache.begin(two.digest, two.recipe.packed)
+
+
+def test_files_that_arrive_together_stay_within_the_limit(tmp_path: Path, folder: Path) -> None:
+    cache = Cache(folder, 5 * MIB)
+    for seed in range(4):
+        File(tmp_path, noise(MIB, seed)).send(cache)
+    cache.close()
+    cache = Cache(folder, 5 * MIB)
+    fresh = [File(tmp_path, noise(2 * MIB, seed)) for seed in (5, 6)]
+    for file in fresh:
+        cache.begin(file.digest, file.recipe.packed)
+    for file in fresh:
+        assert not cache.put(file.digest, 0, file.chunk(0))
+        assert cache.put(file.digest, 1, file.chunk(1))
+    assert sum(path.stat().st_size for path in folder.glob("objects/*/*")) == 5 * MIB
+
+
+def test_a_crash_while_a_file_is_finished_leaves_what_can_be_gone_on_with(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = File(tmp_path, noise(2 * MIB))
+    cache = Cache(folder, 1 << 30)
+    seen: list[bool] = []
+
+    def crash(self: Path, target: Path) -> Path:
+        lock = locked(Path(f"{folder}/partial/{file.digest}.lock"))
+        seen.append(lock is None)
+        raise RuntimeError("crash")
+
+    file.send(cache, most=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", crash)
+        patch.setattr(module, "_write_whole", lambda *_: None)
+        with pytest.raises(RuntimeError, match="crash"):
+            cache.put(file.digest, 1, file.chunk(1))
+    assert seen == [True], "whoever waits for this file must not begin it anew in this moment"
+    partial = folder / "partial" / file.digest
+    assert partial.stat().st_mode & 0o200
+    partial.chmod(0o400)  # as a crash after a damaged object was set aside leaves it
+    again = Cache(folder, 1 << 30)
+    assert file.send(again) == []
+    assert again.path(file.digest).read_bytes() == file.data
+
+
+def test_what_another_put_in_place_of_an_arriving_file_is_not_taken_for_it(
+    tmp_path: Path, folder: Path
+) -> None:
+    file = File(tmp_path, noise(2 * MIB))
+    cache = Cache(folder, 1 << 30)
+    file.send(cache, most=1)
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(bytes(2 * MIB))
+    damaged.replace(folder / "partial" / file.digest)
+    with pytest.raises(OSError, match="another worker"):
+        cache.put(file.digest, 1, file.chunk(1))
+    assert not cache.path(file.digest).exists()
+
+
+def test_what_was_half_sent_of_an_older_file_is_used(tmp_path: Path, folder: Path) -> None:
+    """A render stopped in mid upload; the next one's snapshot is another file."""
+    data = noise(8 * MIB)
+    cache = Cache(folder, 1 << 30)
+    old = File(tmp_path, data, "a.blend")
+    half = len(old.recipe.chunks) // 2
+    old.send(cache, most=half)
+    cache.close()
+    edited = File(tmp_path, b"moved" + data, "a.blend")
+    sent = edited.send(Cache(folder, 1 << 30))
+    assert len(sent) <= len(edited.recipe.chunks) - half + 3
+    assert Cache(folder, 1 << 30).path(edited.digest).read_bytes() == edited.data
 
 
 def test_links_in_the_cache_lead_nowhere(tmp_path: Path, folder: Path) -> None:
@@ -267,6 +372,80 @@ def test_a_folder_of_the_cache_that_is_a_link_is_refused(tmp_path: Path, folder:
         Cache(folder, 1)
 
 
+def test_a_file_that_was_lost_does_not_hide_another_with_the_same_chunks(
+    tmp_path: Path, folder: Path
+) -> None:
+    data = noise(4 * MIB)
+    cache = Cache(folder, 1 << 30)
+    files = [File(tmp_path, data + bytes([number]), "a.blend") for number in range(6)]
+    for file in files:
+        file.send(cache)
+    for lost in files[1:]:
+        cache.path(lost.digest).unlink()
+    edited = File(tmp_path, data + b"edited", "a.blend")
+    assert len(edited.send(Cache(folder, 1 << 30))) == 1
+
+
+def test_a_file_system_without_locks_is_named_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a cluster's may be. No such file system is at hand; this is what the system would say."""
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match=r"file system of .*cache has no locks"):
+        Cache(folder, 1)
+
+
+def put_all(receiver: Receiver, files: list[File], refused: list[str]) -> None:
+    for file in files:
+        header = {"type": "chunks", "digest": file.digest, "first": 0, "packed": False}
+        try:
+            receiver.handle(header, file.data)
+        except Exception as error:  # noqa: BLE001 - all are looked at
+            refused.append(str(error))
+
+
+def test_a_worker_is_told_to_end_while_chunks_come(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From another thread than that which writes."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for seed in range(10):
+        files = [File(tmp_path, noise(20, seed * 100 + number), f"{number}") for number in range(50)]
+        answers: list[dict[str, object]] = []
+        receiver = Receiver(WorkerFolder(), answers.append)
+        receiver.handle({"type": "cache", "folder": str(folder), "limit": 1 << 30}, b"")
+        for file in files:
+            receiver.handle({"type": "recipe", "digest": file.digest}, file.recipe.packed)
+        refused: list[str] = []
+        thread = threading.Thread(target=put_all, args=(receiver, files, refused))
+        thread.start()
+        time.sleep(random.Random(seed).uniform(0, 0.01))
+        receiver.close()
+        thread.join(10)
+        assert set(refused) <= {"chunks of a file that was not begun"}
+        stored = sum(answer["type"] == "stored" for answer in answers)
+        assert stored + len(refused) == len(files)
+
+
+@pytest.mark.parametrize("which", ["", "objects"])
+def test_what_another_user_made_ready_for_us_is_refused(tmp_path: Path, folder: Path, which: str) -> None:
+    """In a folder that all may write to, as /tmp is, somebody has put a link to one of our own folders."""
+    Cache(folder, 1).close()
+    if which:
+        own = folder / which
+        os.chown(own, 65534, 65534)
+    else:
+        own = tmp_path / "link"
+        own.symlink_to(folder)
+        os.chown(own, 65534, 65534, follow_symlinks=False)
+        folder = own
+    with pytest.raises(ValueError, match="belongs to another user"):
+        Cache(folder, 1)
+
+
 @pytest.mark.parametrize("name", ["..", "../x", "/etc/passwd", "0" * 63, "0" * 65, "A" * 64, "", 7, None])
 def test_only_digests_name_objects(folder: Path, name: object) -> None:
     with pytest.raises(ValueError, match="no digest"):
@@ -280,6 +459,10 @@ def test_a_home_or_a_root_is_no_cache(named: str, monkeypatch: pytest.MonkeyPatc
         folder_for(named)
 
 
+def no_home(*_: object) -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -287,6 +470,16 @@ def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert folder_for("~/disk/cache") == tmp_path / "disk/cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "else"))
     assert folder_for("") == tmp_path / "else/distributed-cycles/files"
+    # None at all, as in a container with a user whom it does not know.
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "home", no_home)
+        patch.setattr(Path, "expanduser", lambda path: no_home() if path.parts[0] == "~" else path)
+        assert folder_for("").parent == Path(tempfile.gettempdir())
+        assert folder_for(str(tmp_path / "x")) == tmp_path / "x"
+        with pytest.raises(ValueError, match="no home"):
+            folder_for("~/cache")
     # A home that cannot be written, as service users have it.
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
-    assert folder_for("").parent == Path(module.tempfile.gettempdir())
+    assert folder_for("").parent == Path(tempfile.gettempdir())

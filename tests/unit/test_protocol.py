@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.worker.protocol import MAGIC, PREFIX, FrameError, encode, read_frame
+from engine.worker.protocol import CHUNKS, MAGIC, PREFIX, FrameError, encode, read_frame
 
 headers = st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.floats(allow_nan=False)))
 
@@ -52,6 +52,20 @@ def test_any_single_flipped_bit_is_found(payload: bytes, data: st.DataObject) ->
         read_frame(reader(bytes(frame)))
 
 
+@given(st.binary(min_size=1, max_size=300), st.data())
+def test_of_chunks_the_payload_alone_may_be_damaged(payload: bytes, data: st.DataObject) -> None:
+    frame = bytearray(packed({"type": CHUNKS, "first": 7}, payload))
+    position = data.draw(st.integers(0, len(frame) * 8 - 1))
+    frame[position // 8] ^= 1 << position % 8
+    if position // 8 >= len(frame) - len(payload):
+        header, damaged = read_frame(reader(bytes(frame)))
+        assert header == {"type": CHUNKS, "first": 7}
+        assert damaged == frame[-len(payload) :]
+    else:
+        with pytest.raises((FrameError, EOFError)):
+            read_frame(reader(bytes(frame)))
+
+
 @given(st.binary(max_size=200), st.data())
 def test_a_truncated_frame_is_the_end_not_a_frame(payload: bytes, data: st.DataObject) -> None:
     frame = packed({"type": "tile"}, payload)
@@ -81,7 +95,7 @@ def test_a_huge_length_takes_no_memory() -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("text", [b"[]", b"{}", b'{"type":1}', b"{", b"\xff"])
+@pytest.mark.parametrize("text", [b"[]", b"{}", b'{"type":1}', b"{", b"\xff", b"[" * 100_000])
 def test_a_header_must_be_an_object_with_a_type(text: bytes) -> None:
     import zlib
 

@@ -74,16 +74,18 @@ def test_a_run_of_zeros_takes_no_time_to_speak_of(tmp_path: Path) -> None:
 def test_cuts_do_not_depend_on_how_a_file_is_read(data: bytes, block: int) -> None:
     import io
 
+    usual = recipes.BLOCK_BYTES
+
     def cut(size: int) -> list[bytes]:
         recipes.BLOCK_BYTES = size
-        return [bytes(piece) for piece in recipes._cut_by_content(io.BytesIO(data))]
+        return [bytes(piece) for piece in recipes._cut_by_content(io.BytesIO(data), len(data))]
 
     try:
         pieces = cut(16384 + block)
         assert b"".join(pieces) == data
         assert pieces == cut(MIB)
     finally:
-        recipes.BLOCK_BYTES = MIB
+        recipes.BLOCK_BYTES = usual
 
 
 def settle(path: Path) -> None:

@@ -1,0 +1,51 @@
+"""A worker's own folder: made safe from those who clean up after dead workers, at every moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from engine.worker import files
+from engine.worker.files import WorkerFolder, locked
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path))
+
+
+def test_dead_ones_are_swept_and_living_ones_stay() -> None:
+    living, dead = WorkerFolder(), WorkerFolder()
+    assert dead._lock is not None
+    dead._lock.close()
+    fresh = WorkerFolder()
+    assert living.root.is_dir()
+    assert not dead.path.exists()
+    for folder in (living, fresh):
+        folder.remove()
+        assert not folder.path.exists()
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_one_that_is_swept_while_it_is_made_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch, is_over: bool
+) -> None:
+    """Between making the file and locking it, another worker locks it, or has even removed the folder."""
+    taken: list[Path] = []
+
+    def taken_first(path: Path) -> IO[bytes] | None:
+        if taken:
+            return locked(path)
+        taken.append(path.parent)
+        handle = locked(path)
+        assert handle is not None
+        files.shutil.rmtree(path.parent)
+        return handle if is_over else None
+
+    monkeypatch.setattr(files, "locked", taken_first)
+    folder = WorkerFolder()
+    assert folder.path != taken[0]
+    assert folder.root.is_dir()
+    folder.remove()
