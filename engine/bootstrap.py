@@ -28,7 +28,7 @@ OLDEST_BLENDER = (4, 2, 0)
 TOO_OLD = "distributed_cycles: too old: Blender"
 MODULES = (
     *("protocol", "paths", "files", "restart", "trees", "blocks", "remap", "devices", "scene"),
-    *("denoise", "recipe", "cache_folder", "leases", "arrival", "cache", "receive", "main"),
+    *("denoise", "recipe", "cache_folder", "leases", "arrival", "cache", "receive", "sender", "main"),
 )
 """In the order in which they import each other."""
 

@@ -195,6 +195,8 @@ class WorkerLink:
             data = self._channel.read(min(size - len(pieces), 1 << 20))
             if not data:
                 raise EOFError
+            # A large tile on a slow line is a sign of life as well.
+            self._heard = time.monotonic()
             pieces += data
         return bytes(pieces)
 
@@ -211,7 +213,6 @@ class WorkerLink:
         try:
             while True:
                 frame = read_frame(self._read_exactly)
-                self._heard = time.monotonic()
                 kind = frame[0]["type"]
                 if kind in ("opened", "denoised"):
                     self._patience = SILENCE_S

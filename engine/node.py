@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 CONNECT_TRIES = 3
 LONGEST_PAUSE_S = 30.0
+SLOW_LINE = 1.25
+JITTER_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,11 @@ class NodeLife:
         self._is_kept = False
         self._inbox: queue.Queue[Any] = queue.Queue()
         self._link: WorkerLink | None = None
-        self._asked: dict[tuple[int, int], Tile] = {}
+        self._asked: dict[tuple[int, int], tuple[Tile, float]] = {}
+        """With the time at which each was asked for."""
+        self._answered = 0.0
+        """Time of the last answer."""
+        self._use_zip = False
         self._has_joined = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"dc-node-{node.name}", daemon=True)
@@ -331,8 +337,6 @@ class NodeLife:
             "helpers": job.helpers,
             "threads": self.node.threads,
             "pixels": [asdict(entry) for entry in job.pixels],
-            # Compressing costs more than copying where nothing crosses a network.
-            "codec": "NONE" if self.node.is_local else "ZIP",
             "device": self.node.device,
             "share": self._share,
             "use_preferences": self.node.use_preferences,
@@ -385,7 +389,7 @@ class NodeLife:
     def _ask(self, link: WorkerLink, tile: Tile, attempt: int) -> None:
         job = self._job
         asked = with_overscan(tile.rect, job.overscan, job.region)
-        self._asked[tile.index, attempt] = tile
+        self._asked[tile.index, attempt] = tile, time.monotonic()
         link.send(
             {
                 "type": "render",
@@ -393,15 +397,17 @@ class NodeLife:
                 "attempt": attempt,
                 "border": border(asked, job.width, job.height),
                 "samples": [tile.samples.first, tile.samples.count] if tile.samples else None,
+                "use_zip": self._use_zip,
             }
         )
 
     def _take(self, header: dict[str, Any], payload: bytes) -> None:
         """Check an answer. Raise WorkerLost where it answers nothing that was asked."""
         key = header.get("tile"), header.get("attempt")
-        tile = self._asked.pop(key, None)  # type: ignore[arg-type] # whatever came is looked up
-        if tile is None or header["type"] not in ("tile", "error"):
+        found = self._asked.pop(key, None)  # type: ignore[arg-type] # whatever came is looked up
+        if found is None or header["type"] not in ("tile", "error"):
             raise WorkerLost(f"The node answered what was not asked: {str(header)[:200]}")
+        tile, asked = found
         name, attempt = self.node.name, int(header["attempt"])
         if header["type"] == "error":
             self._post(Spoiled(name, tile, attempt, str(header.get("text"))))
@@ -412,6 +418,7 @@ class NodeLife:
             kept = window(file.rows(0, file.height, shown), tile, self._job)
             seconds, render_seconds = float(header["seconds"]), float(header["render_seconds"])
             samples = {str(layer): int(count) for layer, count in header["samples"].items()}
+            self._look_at_the_line(asked, seconds + float(header["build_seconds"]))
         except (AttributeError, ValueError, KeyError, TypeError) as error:
             self._post(Spoiled(name, tile, attempt, str(error)))
             return
@@ -422,6 +429,16 @@ class NodeLife:
             return
         channels = frozenset(file.channels)
         self._post(Arrived(name, tile, attempt, seconds, render_seconds, payload, kept, channels, samples))
+
+    def _look_at_the_line(self, asked: float, seconds: float) -> None:
+        """Compressing takes the node's time: it pays where an answer is waited for longer than it was worked on.
+
+        A tile's turn begins when it is asked for, or when the one before it is there.
+        """
+        now = time.monotonic()
+        waited = now - max(asked, self._answered)
+        self._answered = now
+        self._use_zip = waited > SLOW_LINE * seconds + JITTER_S
 
 
 def _has_nan(plane: Any) -> bool:

@@ -26,10 +26,13 @@ from typing import Any, NoReturn
 
 from . import denoise, receive, restart, scene
 from .files import WorkerFolder
-from .protocol import CHUNK_BYTES, CHUNKS, HEARTBEAT_S, FrameError, encode, read_frame, widen
+from .protocol import CHUNK_BYTES, CHUNKS, HEARTBEAT_S, FrameError, read_frame, widen
+from .sender import Sender
 
 ALONE_S = 60.0
 """Having heard nothing for this long, the worker takes the other side for gone."""
+GOODBYE_S = 1.0
+"""For what was said before the end."""
 STORE_S = 30.0
 """For chunks that arrived before the connection was cut, on a disk that is slow."""
 
@@ -47,7 +50,8 @@ class Worker:
             import msvcrt
 
             msvcrt.setmode(self._out, os.O_BINARY)  # type: ignore[attr-defined,unused-ignore] # Windows only
-        self._out_lock = threading.Lock()
+        self._sender = Sender(self._out)
+        self._send = self._sender.send
         self._in: BufferedReader = sys.stdin.buffer  # type: ignore[assignment]  # never replaced in Blender
         widen(self._in.fileno())
         self._heard = time.monotonic()
@@ -59,7 +63,7 @@ class Worker:
         self._rooms: list[bytearray] = []
         """Memory in which chunks came. Taken again, it spares the system the clearing of each page."""
         self._is_over = False
-        """Nobody reads the answers: no tile is begun any more, whose file would outlive the folder."""
+        """No tile is begun any more, whose file would outlive the folder."""
         self._skipped: set[tuple[int, int]] = set()
         self._is_replaced = False
         """Whether another Blender takes over the connection."""
@@ -67,7 +71,7 @@ class Worker:
         self._receiver = receive.Receiver(self._folder, self._send)
         _move_blenders_temporary_folder(str(self._folder.path))
         self._scene: scene.OpenScene | None = None
-        self._write(nonce.encode())
+        self._sender.write([nonce.encode()])
         self._send({"type": "ready", **scene.describe()})
 
     def run(self) -> NoReturn:
@@ -95,7 +99,8 @@ class Worker:
         elif kind == "open":
             self._rooms.clear()
             start = time.perf_counter()
-            self._scene = scene.OpenScene(self._folder.root, self._folder.path / "tile.exr", header)
+            output = self._folder.path / "tile.exr"
+            self._scene = scene.OpenScene(self._folder.root, output, header)
             seconds = time.perf_counter() - start
             self._send({"type": "opened", "seconds": seconds, **self._scene.device})
         elif kind == "restart":
@@ -116,18 +121,21 @@ class Worker:
         """Start Blender anew on the same connection and folder, with another OCIO configuration."""
         self._receiver.close()
         self._is_replaced = True
-        self._send({"type": "restarting"})
-        with self._out_lock:  # Nothing of this one may come between the words of the next.
-            restart.replace(self._folder, self._out, ocio)
+        # Nothing of this one may come between the words of the next.
+        self._send({"type": "restarting"}, is_last=True)
+        self._sender.flush(ALONE_S)
+        restart.replace(self._folder, self._out, ocio)
 
     def _render(self, header: dict[str, Any]) -> None:
-        if self._is_over or (header["tile"], header["attempt"]) in self._skipped:
+        if self._is_over or self._sender.is_broken or (header["tile"], header["attempt"]) in self._skipped:
             return
         if self._scene is None:
             raise RuntimeError("no scene is open")
         build_seconds = self._scene.warm_up(header["border"], header["samples"])
         start = time.perf_counter()
-        render_seconds, exr = self._scene.render(header["border"], header["samples"])
+        render_seconds, exr = self._scene.render(
+            header["border"], header["samples"], use_zip=header["use_zip"]
+        )
         answer = {
             "type": "tile",
             "tile": header["tile"],
@@ -153,6 +161,7 @@ class Worker:
                     self._skipped.add((header["tile"], header["attempt"]))
                 elif header["type"] == "bye":
                     self._send({"type": "bye"})
+                    self._sender.flush(GOODBYE_S)
                     self._store()
                     self.end("told to end")
                 else:
@@ -203,7 +212,8 @@ class Worker:
     def _beat(self) -> None:
         while True:
             time.sleep(HEARTBEAT_S)
-            if not self._send({"type": "beat"}):
+            # What is on its way says as much; a queue that is full would take it for nothing.
+            if not self._sender.is_behind and not self._send({"type": "beat"}):
                 break
         # What was sent before that may still be in the pipe; where the reader finds its end, it ends us first.
         time.sleep(HEARTBEAT_S)
@@ -222,22 +232,6 @@ class Worker:
             time.sleep(HEARTBEAT_S)
             alone = alone + HEARTBEAT_S if self._heard == before else 0.0
         self.end(f"nothing heard for {ALONE_S:.0f} s")
-
-    def _send(self, header: dict[str, Any], payload: bytes | memoryview = b"") -> bool:
-        return self._write(*encode(header, payload))
-
-    def _write(self, *pieces: bytes | memoryview) -> bool:
-        """Whether anybody can read it. Where not, that is the beat's to notice, not of who takes in chunks."""
-        try:
-            with self._out_lock:
-                for piece in pieces:
-                    view = memoryview(piece)
-                    while view:
-                        view = view[os.write(self._out, view) :]
-        except OSError:
-            self._is_over = True
-            return False
-        return True
 
     def end(self, reason: str) -> NoReturn:
         """End the process now, from any thread, leaving no file. Exit handlers of Blender and

@@ -138,16 +138,20 @@ class OpenScene:
         self.render([x - width / 2, x + width / 2, y - height / 2, y + height / 2], samples)
         return time.perf_counter() - start
 
-    def render(self, border: list[float], samples: list[int] | None) -> tuple[float, bytes]:
+    def render(
+        self, border: list[float], samples: list[int] | None, *, use_zip: bool = False
+    ) -> tuple[float, bytes]:
         """Render the part of the frame inside `border` (min x, max x, min y, max y; fractions).
 
         `samples` are the number of the first sample and how many; None for all that the scene has.
+        With `use_zip` the file is compressed.
         Returns Cycles' own time in seconds and the multilayer EXR's bytes.
         """
         import bpy
 
         render = self._scene.render
         render.border_min_x, render.border_max_x, render.border_min_y, render.border_max_y = border
+        render.image_settings.exr_codec = "ZIP" if use_zip else "NONE"
         if samples is not None:
             self._scene.cycles.use_sample_subset = True
             self._scene.cycles.sample_offset, self._scene.cycles.sample_subset_length = samples
@@ -239,4 +243,3 @@ def _set_up(scene: Any, request: dict[str, Any]) -> None:
     if hasattr(settings, "use_exr_interleave"):  # else 5.0 and later write one part per pass
         settings.use_exr_interleave = True
     settings.color_depth = "32"
-    settings.exr_codec = request["codec"]

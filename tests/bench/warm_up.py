@@ -70,15 +70,14 @@ def first_tiles(blend: Path, is_warm: bool) -> tuple[float, float, float]:
             path = str(blend).lstrip("/")
             worker.send({"type": "links"}, json.dumps([(path, str(blend))]).encode())
             opening = {"type": "open", "blend": path, "scene": "Scene", "frame": 1, "subframe": 0.0}
-            opening |= {"use_scripts": False, "helpers": [], "threads": 0, "pixels": [], "codec": "NONE"}
+            opening |= {"use_scripts": False, "helpers": [], "threads": 0, "pixels": []}
             opening |= {"device": "", "share": (0, 1), "use_preferences": False}
             worker.send({**opening, "own_device": "", "own_device_ids": []})
             _answer(inbox, "opened")
             tiles = []
             for attempt in range(2):
-                worker.send(
-                    {"type": "render", "tile": 0, "attempt": attempt, "border": TILE, "samples": None}
-                )
+                request = {"tile": 0, "attempt": attempt, "border": TILE, "samples": None, "use_zip": False}
+                worker.send({"type": "render", **request})
                 tiles.append(_answer(inbox, "tile"))
             return tiles[0]["build_seconds"], tiles[0]["seconds"], tiles[1]["seconds"]
     finally:
