@@ -1,6 +1,7 @@
 # make demo    render a small scene with two workers on this computer; the picture is in build/demo
 # make test    everything: lint, unit, SSH, faults, three Blenders by wheel, a windowed Blender
 # make test-exact    every scene of the exactness matrix
+# make bench   the figures of docs/performance.md; make plots its pictures
 # make build   installable zips for all platforms: build/dist
 #
 # All of it lives in build/. As root on Debian or Ubuntu `make test` installs the tools that it needs.
@@ -20,7 +21,7 @@ find-python = $(or $(shell for python in "python$(1)" "env PYENV_VERSION=$(1) py
 	$$python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(1)")' 2>/dev/null \
 	&& echo $$python && break; done),$(error Python $(1) is needed and was not found))
 
-.PHONY: demo test test-exact unit ssh faults blender gui screenshots bench lint format build wheels lock venv tools clean
+.PHONY: demo test test-exact unit ssh faults blender gui screenshots bench plots lint format build wheels lock venv tools clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/ready build/demo/demo.blend
@@ -64,6 +65,16 @@ bench: $(VENV)/ready
 	$(PYTHON) -m tests.bench.overhead
 	$(PYTHON) -m tests.bench.memory
 	$(PYTHON) -m tests.bench.upload
+	$(PYTHON) -m tests.bench.channels
+	$(PYTHON) -m tests.bench.schedule
+	$(PYTHON) -m tests.bench.simulator
+	$(PYTHON) -m tests.bench.ticks
+	$(PYTHON) -m tests.bench.warm_up
+
+# The plots of docs/performance.md. matplotlib is for them alone.
+plots: demo
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check matplotlib==3.11.2
+	$(PYTHON) -m tests.bench.plots build/demo/job
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

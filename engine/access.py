@@ -34,6 +34,10 @@ class Access:
 class Connection(Protocol):
     """One connection to a node, made once; after `close` it stays closed."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the next command can be run."""
+
     def connect(self) -> None:
         """Connect and log in. Raises a NodeError that says what to do; bounded in time."""
 

@@ -27,7 +27,7 @@ PACKAGE = "distributed_cycles_worker"
 OLDEST_BLENDER = (4, 2, 0)
 TOO_OLD = "distributed_cycles: too old: Blender"
 MODULES = (
-    *("protocol", "paths", "files", "blocks", "devices", "scene"),
+    *("protocol", "paths", "files", "restart", "trees", "blocks", "remap", "devices", "scene"),
     *("denoise", "recipe", "cache_folder", "leases", "arrival", "cache", "receive", "main"),
 )
 """In the order in which they import each other."""
@@ -49,6 +49,9 @@ if bpy.app.version < {OLDEST_BLENDER!r}:
     sys.stderr.write({TOO_OLD!r} + " %d.%d.%d\\n" % tuple(bpy.app.version))
     sys.stderr.flush()
     os._exit(3)
+# See locate.HOME_THERE.
+if os.name != "nt" and not os.path.isdir(os.environ.get("HOME", "")):
+    os.environ["HOME"] = os.getcwd()
 package = types.ModuleType({PACKAGE!r})
 package.__path__ = []
 sys.modules[{PACKAGE!r}] = package
@@ -70,6 +73,6 @@ def worker_words(blender: Sequence[str], node: Node) -> list[str]:
     return [*blender, *(word for word in BLENDER_ARGUMENTS if word != left_out)]
 
 
-def remote_command(blender: str, node: Node, shell: Shell) -> str:
+def remote_command(blender: str, node: Node, shell: Shell, job_name: str = "") -> str:
     """The command line for a shell on the node. Raise ValueError where it cannot be written."""
-    return command_line(worker_words([blender], node), shell, prepared(node.launcher))
+    return command_line(worker_words([blender], node), shell, prepared(node.launcher, job_name))

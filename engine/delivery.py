@@ -17,13 +17,13 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from .job import BlenderNotFound, ConnectError
-from .locate import CACHE, CACHE_WINDOWS
+from .locate import CACHE, CACHE_WINDOWS, HOME_THERE
 from .shells import Shell, command_line
 
 COMPLETE = ".complete"
@@ -32,6 +32,7 @@ COMPRESSION = 1
 """Of zlib: a third of the bytes, at the speed of a gigabit network."""
 PIECE_BYTES = 1 << 20
 ASK_S = 20.0
+ENDING_S = 5.0
 _SYSTEMS = {"darwin": "macos"}
 _MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}
 _MAC_PROGRAM = "Blender.app/Contents/MacOS/Blender"
@@ -216,7 +217,7 @@ def receive_command(key: str, shell: Shell) -> str:
         )
         return line if shell is Shell.CMD else command_line(["cmd", "/d", "/c", line], shell)
     script = (
-        f'd="$HOME/{CACHE}"; t="$d/{part}"; f="$d/{key}"; mkdir -p "$t" || exit 1;'
+        f'{HOME_THERE} d="$HOME/{CACHE}"; t="$d/{part}"; f="$d/{key}"; mkdir -p "$t" || exit 1;'
         # What an earlier attempt could not remove.
         ' find "$d" -maxdepth 1 -name ".part-*" -mtime +0 -exec rm -rf {} +;'
         f' tar -xzf - -C "$t" && [ -f "$t/{COMPLETE}" ] && {{ [ -e "$f" ] || mv "$t" "$f"; }}; s=$?;'
@@ -231,7 +232,7 @@ def present_command(key: str, shell: Shell) -> str:
         folder = rf"%USERPROFILE%\{CACHE_WINDOWS}\{key}"
         line = rf'if exist "{folder}\{COMPLETE}" echo DCDONE {folder}\blender.exe'
         return line if shell is Shell.CMD else command_line(["cmd", "/d", "/c", line], shell)
-    script = f'f="$HOME/{CACHE}/{key}"; [ -f "$f/{COMPLETE}" ] && {_SAY}'
+    script = f'{HOME_THERE} f="$HOME/{CACHE}/{key}"; [ -f "$f/{COMPLETE}" ] && {_SAY}'
     return command_line(["sh", "-c", script], shell)
 
 
@@ -243,7 +244,7 @@ def one_at_a_time(address: str) -> Iterator[None]:
 
 
 def deliver(connection: Any, shell: Shell, installation: Installation, say: Callable[[str], None]) -> str:
-    """Send `installation` through `connection`, which ends with it; returns the program's path there.
+    """Send `installation` through `connection`; returns the program's path there.
 
     Raises ConnectError, or BlenderNotFound where it is none. What was sent before is not sent again.
     """
@@ -264,7 +265,8 @@ def deliver(connection: Any, shell: Shell, installation: Installation, say: Call
             said = percent
             say(f"sending Blender: {percent}% of {megabytes(total)}")
 
-    try:
+    with ExitStack() as ended:
+        ended.callback(channel.close)
         stream = _Stream(channel)
         try:
             with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload] # needs write() alone
@@ -281,9 +283,10 @@ def deliver(connection: Any, shell: Shell, installation: Installation, say: Call
                 f"Blender could not be unpacked on the node{f': {words[0]}' if words else ''}.",
                 "Is there room in its home folder, and a `tar`?",
             )
+        if channel.exit_status(ENDING_S) is not None:
+            channel.let_go()
+            ended.pop_all()
         return program
-    finally:
-        channel.close()
 
 
 def _answer(channel: BinaryIO) -> str:

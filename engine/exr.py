@@ -210,7 +210,7 @@ class Writer:
         self._path = path
         self._partial = path.with_suffix(".part")
         self._types = {name: NUMPY_TYPES[channels[name]] for name in sorted(channels)}
-        self._height = height
+        self._width, self._height = width, height
         self._rest: list[bytes] = []
         self._row = 0
         self._offsets: list[int] = []
@@ -240,6 +240,15 @@ class Writer:
             self._offsets.append(self._file.tell())
             self._file.write(struct.pack("<ii", self._row, len(packed)) + packed)
             self._row += len(block)
+
+    def leave_blank(self, count: int) -> None:
+        """Add rows of zeros, where nothing is compressed. On most disks they take no room, and on all no time."""
+        size = self._width * sum(np.dtype(kind).itemsize for kind in self._types.values())
+        for _ in range(count):
+            self._offsets.append(self._file.tell())
+            self._file.write(struct.pack("<ii", self._row, size))
+            self._file.truncate(self._file.seek(size, os.SEEK_CUR))
+            self._row += 1
 
     def _packed(self, rows: list[bytes]) -> bytes:
         raw = b"".join(rows)

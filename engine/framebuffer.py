@@ -43,6 +43,33 @@ class Framebuffer:
         self.pixels: NDArray[np.float32] = np.zeros((self.height, self.width, 4), np.float32)
         """(height, width, 4), scene linear, bottom row first: the order of Image.pixels."""
         self._is_dirty = threading.Event()
+        self.file: Path | None = None
+        """Where the picture is to be saved at the end; None: nowhere."""
+        self.is_saved = False
+
+    def make_file(self, path: Path) -> None:
+        """An empty picture at `path`, to be filled at the end. Raise OSError."""
+        with self._writer(path) as writer:
+            writer.leave_blank(self.height)
+        path.chmod(0o600)
+        self.file = path
+
+    def save(self) -> None:
+        """Fill the file, if one was made. Raise OSError."""
+        if self.file is None:
+            return
+        with self._writer(self.file) as writer:
+            for first in range(0, self.height, exr.BAND_ROWS):
+                rows = self.pixels[::-1][first : first + exr.BAND_ROWS]
+                writer.write_rows({name: rows[:, :, i] for i, name in enumerate("RGBA")})
+        self.file.chmod(0o600)
+        self.is_saved = True
+
+    def _writer(self, path: Path) -> exr.Writer:
+        # Not compressed: Blender's main thread reads it, and 8K would take it seconds.
+        return exr.Writer(
+            path, self.width, self.height, dict.fromkeys("RGBA", exr.FLOAT), {}, exr.NO_COMPRESSION
+        )
 
     def paste(self, tile: Tile, kept: exr.Planes) -> None:
         """Show a tile; `kept` is what `window` returned."""

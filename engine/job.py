@@ -52,9 +52,14 @@ class Tile:
     """One piece of the frame. `rect` is the part that is kept, in pixels of the full frame."""
 
     index: int
+    """Which one it is among the halves of halves of the region: see tiling.Grid."""
     rect: Rect
     samples: SampleRange | None = None
     """None: all of them. Otherwise `rect` is the whole region, and the frame is the mean of its tiles."""
+
+    def __str__(self) -> str:
+        rect = self.rect
+        return f"{rect.width} x {rect.height} at {rect.x}, {rect.y}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,14 @@ class PixelFile:
     height: int
     channels: int
     is_float: bool
+    library: str = ""
+    """Name of the library that the image is linked from; empty: it is the scene's own."""
+    tiles: tuple[int, ...] = ()
+    """UDIM tiles: `file` is then a template for an image file of each."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(self.file.replace("<UDIM>", str(tile)) for tile in self.tiles) or (self.file,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +194,7 @@ class Job:
     overscan: int
     """Margin in pixels rendered around a tile and thrown away."""
     tile_size: int
-    """Edge of a tile in pixels."""
+    """Edge of a tile in pixels; of the smallest one where sizes follow the work."""
     blender_version: tuple[int, int, int]
     view_layer: str
     """The layer whose Combined pass is shown while the frame renders."""
@@ -205,6 +218,14 @@ class Job:
     """The kind of GPU that this Blender's preferences choose, NONE for none: what F12 renders on here."""
     compute_device_ids: tuple[str, ...] = ()
     """The devices of that kind, and the CPU perhaps, that are ticked there."""
+    use_auto_tile_size: bool = False
+    """Whether the sizes of tiles follow the work; else each has `tile_size`."""
+    ignored: tuple[str, ...] = ()
+    """Datablocks of the snapshot that no render reads, the pictures of renders: "IMRender Result"."""
+    ocio: str = ""
+    """The OCIO configuration of this Blender ($OCIO); empty: Blender's own."""
+    ocio_files: tuple[str, ...] = ()
+    """Which of `files` it consists of, by their paths there."""
 
     @property
     def picture(self) -> Rect:
@@ -225,8 +246,13 @@ class Job:
                 "files": tuple(SceneFile(**entry) for entry in data["files"]),
                 "helpers": tuple(data["helpers"]),
                 "denoising": Denoising.from_json(data["denoising"]) if data["denoising"] else None,
-                "pixels": tuple(PixelFile(**entry) for entry in data.get("pixels", ())),
+                "pixels": tuple(
+                    PixelFile(**{**entry, "tiles": tuple(entry.get("tiles", ()))})
+                    for entry in data.get("pixels", ())
+                ),
                 "compute_device_ids": tuple(data.get("compute_device_ids", ())),
+                "ignored": tuple(data.get("ignored", ())),
+                "ocio_files": tuple(data.get("ocio_files", ())),
             }
         )
 
@@ -247,6 +273,8 @@ class NodeInfo:
     """What a person should know of this Blender although it renders."""
     others: tuple[str, ...] = ()
     """Other Blenders that were found on the node: version and path of each."""
+    ocio: str = ""
+    """The OCIO configuration that it has read on its start; empty: its own."""
 
     @property
     def version_text(self) -> str:

@@ -22,9 +22,15 @@ _QUEUED = re.compile(
 )
 
 
-def prepared(launcher: str) -> str:
-    """The launcher as it is to be run."""
-    return _SRUN.sub(rf"\1 {SRUN_OPTIONS}", launcher.strip(), count=1)
+def prepared(launcher: str, job_name: str = "") -> str:
+    """The launcher as it is to be run; `job_name` is what Slurm calls its job, if nobody says otherwise."""
+    options = f"{SRUN_OPTIONS} --job-name={job_name}" if job_name else SRUN_OPTIONS
+    return _SRUN.sub(rf"\1 {options}", launcher.strip(), count=1)
+
+
+def leave_queue_command(job_name: str) -> str:
+    """What takes a job out of Slurm's queue; one that runs is let alone, it ends by itself."""
+    return f"scancel --state=PENDING --name={job_name}"
 
 
 def is_srun(launcher: str) -> bool:

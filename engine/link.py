@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from .bootstrap import OLDEST_BLENDER, TOO_OLD, first_line
@@ -25,24 +26,37 @@ largest gap seen was 0.8 s."""
 LONG_SILENCE_S = 900.0
 """Opening a file and denoising hold the interpreter, and so the beat, as long as they take."""
 NOISE_BYTES = 1 << 20
+ENDING_S = 3.0
+"""For a worker that was told to end, or failed to begin."""
 
 NOT_FOUND_STATUS = (126, 127, 9009)
 """sh's "not executable" and "not found", cmd.exe's "not found"."""
+_LIBRARY = re.compile(
+    r"(?P<name>[\w.+-]+\.so[\w.]*): cannot open shared object|Library not loaded: (?P<path>\S+)"
+)
+"""What the loaders of Linux and macOS say; a server without a desktop lacks what draws windows."""
 _NOT_FOUND = re.compile(r"not found|No such file|not recognized|cannot find|Unknown command", re.IGNORECASE)
 
 
 class WorkerLink:
     """A running worker. Frames it sends are put on `inbox`; NodeError, once, when it ended."""
 
-    def __init__(self, channel: Channel, inbox: queue.Queue[Any]) -> None:
+    def __init__(
+        self, channel: Channel, inbox: queue.Queue[Any], leave_queue: Callable[[], None] | None = None
+    ) -> None:
+        """`leave_queue` is called where the worker is given up before it has answered."""
         self._channel = channel
         self._inbox = inbox
+        self._leave_queue = leave_queue
+        self._ended: NodeError | None = None
+        self._inbox_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._heard = time.monotonic()
         self._patience = float("inf")
         """Of `check_silence`; the start has a limit of its own."""
         self._abort_reason = ""
         self._has_said_bye = False
+        self._has_answered = False
 
     def start(self, say: Callable[[str], None] | None = None, longest_wait: float = float("inf")) -> NodeInfo:
         """Send the worker's source and wait until it answers.
@@ -67,6 +81,7 @@ class WorkerLink:
                 blender_path=str(header["blender_path"]),
                 cores=int(header["cores"]),
                 devices=(),
+                ocio=str(header.get("ocio", "")),
             )
             has_cycles = bool(header["has_cycles"])
         except (EOFError, ConnectError):
@@ -80,10 +95,28 @@ class WorkerLink:
                 f"Blender {info.version_text} on the node was built without Cycles.",
                 "Install a Blender from blender.org there, and give its path.",
             )
+        self._leave_queue = None
+        self._has_answered = True
         self._patience = SILENCE_S
         self._heard = time.monotonic()
         threading.Thread(target=self._receive, name="dc-receive", daemon=True).start()
         return info
+
+    def restart(self, ocio: str) -> None:
+        """Have Blender start anew in the same place, with `ocio` for its OCIO configuration.
+
+        Its folder stays. Raises what start() raises, and WorkerLost.
+        """
+        self.send({"type": "restart", "ocio": ocio})
+        while True:
+            item = self._inbox.get()
+            if isinstance(item, NodeError):
+                raise item
+            # An order to stop is not for here; who gave it has noted it elsewhere too.
+            if item[0] != "stop" and item[0]["type"] == "restarting":
+                break
+        self._patience = float("inf")
+        self.start()
 
     def send(self, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
         """Send one frame; blocks while the channel is full. Raise WorkerLost with the reason."""
@@ -96,6 +129,13 @@ class WorkerLink:
         except ConnectError:
             raise self._end_reason() from None
 
+    def deliver_to(self, inbox: queue.Queue[Any]) -> None:
+        """From now on frames go there, and so does the error, also where it came before."""
+        with self._inbox_lock:
+            self._inbox = inbox
+            if self._ended is not None:
+                inbox.put(self._ended)
+
     def check_silence(self) -> None:
         """Abort a worker that has been silent for too long. Called about once a second."""
         silence = time.monotonic() - self._heard
@@ -105,6 +145,9 @@ class WorkerLink:
     def abort(self, reason: str) -> None:
         """End the connection, from any thread; the reason becomes the error."""
         self._abort_reason = self._abort_reason or reason
+        leave_queue, self._leave_queue = self._leave_queue, None
+        if leave_queue is not None:
+            leave_queue()
         self._channel.close()
 
     def close(self, timeout: float) -> None:
@@ -115,6 +158,16 @@ class WorkerLink:
         except NodeError:
             pass  # It ended before it was asked to.
         self.abort("closed")
+
+    def give_up(self) -> None:
+        """The worker is not used: end it, and leave the connection to others where it has ended."""
+        with suppress(NodeError):
+            if self._has_answered:
+                self.send({"type": "bye"})
+        if self._abort_reason or self._channel.exit_status(ENDING_S) is None:
+            self.abort("not used")
+        else:
+            self._channel.let_go()
 
     def _watch_start(
         self, is_here: threading.Event, say: Callable[[str], None] | None, latest: float
@@ -165,7 +218,10 @@ class WorkerLink:
                 if kind == "bye":
                     self._has_said_bye = True
                 elif kind != "beat":
-                    self._inbox.put(frame)
+                    with self._inbox_lock:
+                        self._inbox.put(frame)
+                if kind == "restarting":
+                    return  # What follows is the start of another one.
         except EOFError:
             error = self._end_reason()
         except FrameError as damaged:
@@ -173,7 +229,9 @@ class WorkerLink:
         except Exception as bug:  # noqa: BLE001 - a thread's failure must reach its owner
             error = WorkerLost(f"Reading from the node failed: {bug!r}.")
         self._channel.close()
-        self._inbox.put(error)
+        with self._inbox_lock:
+            self._ended = error
+            self._inbox.put(error)
 
     def _end_reason(self) -> NodeError:
         if self._abort_reason:
@@ -199,6 +257,12 @@ class WorkerLink:
             return BlenderUnsuitable(
                 f"Blender {old[1]} on the node is too old.",
                 f"Install {'.'.join(map(str, OLDEST_BLENDER[:2]))} or later there, and give its path.",
+            )
+        library = _LIBRARY.search(stderr)
+        if library:
+            return BlenderUnsuitable(
+                f"Blender on the node does not start: the library {library['name'] or library['path']} is missing there.",
+                "Install it there: Blender needs the libraries of a desktop, if not a screen.",
             )
         if status in NOT_FOUND_STATUS or (status not in (None, 0) and _NOT_FOUND.search(last)):
             return BlenderNotFound(

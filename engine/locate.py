@@ -23,6 +23,9 @@ CACHE = ".cache/distributed-cycles/blender"
 CACHE_WINDOWS = CACHE.replace("/", "\\")
 """Below the home folder: where a Blender that was sent to the node lives."""
 
+HOME_THERE = '[ -d "$HOME" ] || HOME=$(pwd);'
+"""Where no locale is set, fish hands on a HOME with other than ASCII letters in another encoding;
+sshd starts each command there."""
 _HOME_FOLDERS = ("", "/Downloads", "/Desktop", "/Applications", "/apps", "/opt", "/bin", "/software")
 _WINDOWS_DRIVES = ("/cygdrive/c", "/c", "/mnt/c")
 """C: as Cygwin, MSYS and WSL call it."""
@@ -58,7 +61,7 @@ _PLACES = (
 # Backslash, quote and line break are left out as far as can be: it goes through every login shell as
 # one word. A Blender that hangs is ended, by hand, since macOS has no `timeout`.
 _POSIX_SEARCH = (
-    "echo DCSYSTEM $(uname -sm); n=0; s=; for p in " + " ".join(_PLACES) + "; do"
+    f"{HOME_THERE} echo DCSYSTEM $(uname -sm); n=0; s=; for p in " + " ".join(_PLACES) + "; do"
     ' [ -f "$p" ] && [ -x "$p" ] || continue; case "$s" in *"|$p|"*) continue;; esac; s="$s|$p|"; n=$((n+1));'
     ' { v=$( { "$p" --version & b=$!; { sleep '
     f"{VERSION_S}; kill -9 $b; }} >/dev/null 2>&1 & w=$!; wait $b; kill $w; }}"

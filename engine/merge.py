@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,28 +53,25 @@ class Tiles:
         """The region's rows, of the channels `names` or of all. Raises ValueError for a damaged tile."""
         region = self._job.region
         wanted = self.channels if names is None else names
-        edges = sorted(
-            {edge for tile, _ in self._files for edge in (tile.rect.top, tile.rect.y)}, reverse=True
-        )
-        for upper, lower in pairwise(edges):
-            here = [
-                (tile, path) for tile, path in self._files if tile.rect.y <= lower and upper <= tile.rect.top
-            ]
-            for top in range(upper, lower, -BAND_ROWS):
-                height = min(BAND_ROWS, top - lower)
-                band = Rect(region.x, top - height, region.width, height)
-                yield (
-                    self._averaged(here, band, wanted)
-                    if self._job.sample_parts
-                    else self._stitched(here, band, wanted)
-                )
+        for top in range(region.top, region.y, -BAND_ROWS):
+            bottom = max(top - BAND_ROWS, region.y)
+            band = Rect(region.x, bottom, region.width, top - bottom)
+            here = [item for item in self._files if item[0].rect.y < top and bottom < item[0].rect.top]
+            yield (
+                self._averaged(here, band, wanted)
+                if self._job.sample_parts
+                else self._stitched(here, band, wanted)
+            )
 
     def _stitched(self, files: Files, band: Rect, names: Collection[str]) -> exr.Planes:
         planes = {name: np.zeros((band.height, band.width), np.float32) for name in names}
         for tile, path in files:
-            x = tile.rect.x - band.x
-            for name, rows in self._rows(tile, path, band, names).items():
-                planes[name][:, x : x + tile.rect.width] = rows
+            # Tiles are of all sizes: this one may begin or end inside the band.
+            top, bottom = min(band.top, tile.rect.top), max(band.y, tile.rect.y)
+            part = Rect(band.x, bottom, band.width, top - bottom)
+            x, y = tile.rect.x - band.x, band.top - top
+            for name, rows in self._rows(tile, path, part, names).items():
+                planes[name][y : y + part.height, x : x + tile.rect.width] = rows
         return planes
 
     def _rows(self, tile: Tile, path: Path, band: Rect, names: Collection[str]) -> exr.Planes:

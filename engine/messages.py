@@ -66,7 +66,9 @@ class Progress:
     """How far the frame is."""
 
     done: int
-    total: int
+    """Tiles that are there."""
+    total: int | None
+    """None where tiles are cut as they are needed."""
     fraction: float
     """By area, 0 to 1."""
     seconds_left: float | None

@@ -1,4 +1,4 @@
-"""One node's life in a render: start a worker, send the files, render, be lost, come back.
+"""One node's life in a render: start a worker or find one kept, send the files, render, be lost, come back.
 
 Each node has a thread of its own; everything it learns goes to the session's inbox as an
 event, everything it is told comes through its own queue. It shares nothing else.
@@ -11,7 +11,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -34,6 +34,7 @@ from .job import (
     WorkerLost,
 )
 from .link import WorkerLink
+from .pool import KeptWorker, WorkerPool
 from .recipes import RecipeBook
 from .starter import GOODBYE_S, Starter, open_worker
 from .tiling import border, with_overscan
@@ -131,8 +132,14 @@ class NodeLife:
         local_blender: Sequence[str],
         book: RecipeBook,
         share: tuple[int, int] = (0, 1),
+        pool: WorkerPool | None = None,
+        scene: Callable[[], str] = str,
     ) -> None:
-        """`share` says which of how many workers of its node this is; of 0 where each has one GPU."""
+        """`share` says which of how many workers of its node this is; of 0 where each has one GPU.
+
+        From `pool` a worker is taken where one is kept. `scene` names the scene and all its files; it is
+        asked in this node's thread.
+        """
         self.node = node
         self._share = share
         self._job = job
@@ -141,6 +148,9 @@ class NodeLife:
         self._access = access
         self._local_blender = local_blender
         self._book = book
+        self._pool = pool
+        self._scene = scene
+        self._is_kept = False
         self._inbox: queue.Queue[Any] = queue.Queue()
         self._link: WorkerLink | None = None
         self._asked: dict[tuple[int, int], Tile] = {}
@@ -162,10 +172,13 @@ class NodeLife:
         if self._link is not None:
             self._link.check_silence()
 
-    def stop(self) -> None:
-        """End the worker and the thread, whatever they are doing."""
+    def stop(self, *, keep: bool = False) -> None:
+        """End the thread, whatever it is doing. The worker ends too, or goes into the pool with `keep`."""
+        self._is_kept = keep and self._has_joined and self._pool is not None
         self._stopping.set()
         self._inbox.put(("stop", None, 0))
+        if self._is_kept:
+            return
         # A tile that is being rendered, or a file being sent, is not waited for.
         threading.Thread(target=self._end_worker, name="dc-stop", daemon=True).start()
 
@@ -205,24 +218,68 @@ class NodeLife:
         """One connection, from its beginning to its end. Returns when told to stop."""
         self._inbox = queue.Queue()
         self._asked.clear()
-        with ExitStack() as cleanup:
-            cleanup.callback(self._forget_link)
-            self._state("connecting")
-            link, info = open_worker(
-                self.node,
-                self._inbox,
-                access=self._access,
-                local_blender=self._local_blender,
-                version=self._job.blender_version,
-                cleanup=cleanup,
-                starter=Starter(self._say_while_starting, self._hold),
-            )
-            if self._stopping.is_set():
-                return
-            self._post(StateChanged(self.node.name, "syncing", "", info))
-            if self._sync(link) and self._open(link):
+        try:
+            with ExitStack() as cleanup:
+                self._state("connecting")
+                worker = self._kept_worker(cleanup) or self._new_worker(cleanup)
+                if self._stopping.is_set():
+                    return
+                self._post(StateChanged(self.node.name, "syncing", "", worker.info))
+                if not self._has_open(worker) and not (self._sync(worker) and self._open(worker)):
+                    return
                 self._has_joined = True
-                self._serve(link)
+                self._post(Joined(self.node.name, worker.device, worker.gpus))
+                self._serve(worker.link)
+                if self._is_kept and self._pool is not None:
+                    worker.scene, worker.cleanup = self._scene_there(), cleanup.pop_all()
+                    self._pool.keep(self.node.name, self._key, worker)
+        finally:
+            self._link = None
+
+    @property
+    def _key(self) -> Hashable:
+        """Who has the same one can go on with this worker."""
+        return self.node, self._share, self._job.blender_version, self._job.ocio
+
+    def _kept_worker(self, cleanup: ExitStack) -> KeptWorker | None:
+        worker = self._pool.take(self.node.name, self._key) if self._pool is not None else None
+        if worker is not None:
+            cleanup.enter_context(worker.cleanup)
+            worker.link.deliver_to(self._inbox)
+            self._hold(worker.link)
+        return worker
+
+    def _new_worker(self, cleanup: ExitStack) -> KeptWorker:
+        link, info = open_worker(
+            self.node,
+            self._inbox,
+            access=self._access,
+            local_blender=self._local_blender,
+            version=self._job.blender_version,
+            cleanup=cleanup,
+            starter=Starter(self._say_while_starting, self._hold),
+        )
+        worker = KeptWorker(link, info)
+        if not self._stopping.is_set():
+            self._restart_for_colors(worker)
+        return worker
+
+    def _restart_for_colors(self, worker: KeptWorker) -> None:
+        """Blender reads its OCIO configuration when it starts, so it starts anew where that is another one."""
+        job, there = self._job, worker.info.ocio
+        if job.ocio == there and (self.node.is_local or not job.ocio or "://" in job.ocio):
+            return
+        if self._send_files(worker, [file for file in job.files if file.path in job.ocio_files]):
+            self._state("starting", "once more, with this computer's color management")
+            worker.link.restart(job.ocio)
+
+    def _scene_there(self) -> str:
+        """What this life's worker has open: the files, and how they were opened. Empty if nobody knows."""
+        files = self._scene()
+        return files and json.dumps([files, self._open_request()])
+
+    def _has_open(self, worker: KeptWorker) -> bool:
+        return bool(worker.scene) and worker.scene == self._scene_there()
 
     def _hold(self, link: WorkerLink) -> None:
         """What is starting can be stopped too: in a queue it may stand for hours."""
@@ -236,17 +293,20 @@ class NodeLife:
             raise WorkerLost("Told to stop.")
         self._state(state, detail)
 
-    def _forget_link(self) -> None:
-        self._link = None
-
     def _state(self, state: str, detail: str = "") -> None:
         self._post(StateChanged(self.node.name, state, detail))
 
-    def _sync(self, link: WorkerLink) -> bool:
+    def _sync(self, worker: KeptWorker) -> bool:
         """Bring the files there; False when told to stop meanwhile."""
         job = self._job
-        pixels = (SceneFile(str(self._snapshot.parent / entry.file), entry.file) for entry in job.pixels)
-        files = (SceneFile(str(self._snapshot), job.blend), *pixels, *job.files)
+        if worker.scene:
+            worker.link.send({"type": "renew"})
+        names = (name for entry in job.pixels for name in entry.files)
+        pixels = (SceneFile(str(self._snapshot.parent / name), name) for name in names)
+        return self._send_files(worker, [SceneFile(str(self._snapshot), job.blend), *pixels, *job.files])
+
+    def _send_files(self, worker: KeptWorker, files: Sequence[SceneFile]) -> bool:
+        link = worker.link
         if self.node.is_local:
             entries = [(file.path, file.source) for file in files]
             link.send({"type": "links"}, json.dumps(entries).encode())
@@ -259,11 +319,9 @@ class NodeLife:
         finally:
             self._post(Uploaded(self.node.name, upload.amount.wire, time.monotonic() - start))
 
-    def _open(self, link: WorkerLink) -> bool:
-        """Open the scene there; False when told to stop meanwhile. Raise SceneRefused."""
-        self._state("syncing", "opening the scene")
+    def _open_request(self) -> dict[str, Any]:
         job = self._job
-        request = {
+        return {
             "type": "open",
             "blend": job.blend,
             "scene": job.scene,
@@ -282,7 +340,12 @@ class NodeLife:
             "own_device": job.compute_device if self.node.is_local else "",
             "own_device_ids": job.compute_device_ids,
         }
-        link.send(request)
+
+    def _open(self, worker: KeptWorker) -> bool:
+        """Open the scene there; False when told to stop meanwhile. Raise SceneRefused."""
+        self._state("syncing", "opening the scene")
+        link = worker.link
+        link.send(self._open_request())
         while True:
             try:
                 item = self._inbox.get(timeout=HEARTBEAT_S)
@@ -295,8 +358,8 @@ class NodeLife:
                 return False
             header = item[0]
             if header["type"] == "opened":
-                device = ", ".join((str(header["device"]), *map(str, header["names"])))
-                self._post(Joined(self.node.name, device, int(header["gpus"])))
+                worker.device = ", ".join((str(header["device"]), *map(str, header["names"])))
+                worker.gpus = int(header["gpus"])
                 return True
             raise SceneRefused(f"The scene could not be opened there: {header.get('text', header)}")
 

@@ -87,6 +87,10 @@ class OpenSshConnection:
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    @property
+    def is_open(self) -> bool:
+        return not self._is_closed
+
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
             raise ConnectError("The connection is closed.", node=self.node.name)

@@ -30,7 +30,7 @@ class Report:
 
     rows: tuple[NodeRow, ...]
     tiles: int
-    """Tiles of the frame."""
+    """Results that are there."""
     resumed: int
     """How many of them were there from an earlier run."""
     wall_seconds: float

@@ -6,16 +6,22 @@ Events tell what happened, commands say what to do; the session carries them out
 events at the same times give the same commands, so the rules are tested as tables.
 
 A tile handed to a node is a *lease* (node, tile, attempt). Nodes pull: each holds two leases,
-so that the next tile is there before the last is back. The first valid result of a tile wins.
-When nothing waits, an idle node takes over the tile that would otherwise be back last.
+so that the next tile is there before the last is back. A tile is as large as what it lasts on
+that node is a small part of what is left, so all come to their end together. When nothing waits,
+what would be back last is opened again: a lease that has not begun is called back, the halves of
+one that runs are rendered beside it. The first valid result of a pixel wins.
 """
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .job import Tile
+from .pieces import Piece, Pieces
+from .tiling import Grid
 
 LEASES_PER_NODE = 2
 ATTEMPTS_PER_TILE = 3
@@ -24,6 +30,30 @@ FAILURES_IN_ROW = 3
 FIRST_REST_S = 10.0
 RESTS_PER_NODE = 3
 """Times a node is set aside, each twice as long as the last, before it is dropped."""
+
+SHARE = 0.4
+"""A tile lasts at most as large a part of what is left of the render."""
+SHORTEST_S = 0.1
+"""Shorter tiles would cost more by their number than they even out."""
+LONGEST_S = 30.0
+"""Nobody wants to look at an unchanged picture for longer, or to lose more where a node dies."""
+PROBES = 256
+"""A node whose speed nobody knows gets so small a part of its share of the frame."""
+GAIN_S = 0.05
+"""Nothing is taken over for less."""
+
+TRIED_NODES = 4
+"""So many are asked at most whether they can use what waits."""
+
+UNKNOWN = 4.0
+"""Doubt about the speed of a node that has rendered nothing yet, as a variance of its logarithm:
+a factor of 7 either way."""
+BENCHMARKED = 0.5
+DRIFT = 0.01
+"""What a tile adds to it: a node may be slowed down by others at any time."""
+NOISE = 0.02
+SURPRISE = 6.0
+"""A tile that is off by so much more than usual, squared, brings the speed of its node into doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,97 +168,113 @@ class Finish:
 Command = Assign | Keep | EndLease | SetAside | Drop | Finish
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Lease:
-    node: str
-    tile: int
+    node: _Node
+    piece: Piece
     attempt: int
-    given: float
+    cost: float
+    ends: float = math.inf
+    """When it is expected back."""
+    is_open: bool = True
+    is_reopened: bool = False
 
 
-@dataclass(slots=True)
-class _Tile:
-    tile: Tile
-    is_done: bool = False
-    attempts: int = 0
-    failures: int = 0
-    failed_on: set[str] = field(default_factory=set)
-    leases: list[_Lease] = field(default_factory=list)
-    last_reason: str = ""
-
-    @property
-    def is_failed(self) -> bool:
-        return not self.is_done and self.failures >= ATTEMPTS_PER_TILE
-
-    @property
-    def is_waiting(self) -> bool:
-        return not (self.is_done or self.leases or self.is_failed)
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Node:
     name: str
     is_here: bool = False
-    is_gone: bool = False
     leases: list[_Lease] = field(default_factory=list)
     """In the order in which the node renders them."""
     head_since: float = 0.0
+    ticket: int = 0
+    """Number of its valid entry among those that may get a lease."""
     failures_in_row: int = 0
     rests: int = 0
     resting_until: float = 0.0
     tiles_done: int = 0
-    pixels_done: int = 0
     seconds: float = 0.0
     speed: float | None = None
-    """Pixels per second, from a benchmark."""
+    """Cost per second."""
+    doubt: float = UNKNOWN
+    is_warm: bool = False
+    """Its Blender has rendered a tile; the first one also builds the scene."""
+    counted: tuple[bool, bool, float, float, float] = (False, False, 0.0, 0.0, 0.0)
+    """Its part in the scheduler's sums."""
 
-    def seconds_for(self, tile: Tile) -> float | None:
-        """Estimated from what it rendered so far, or from a benchmark before its first tile."""
-        if self.pixels_done:
-            return self.seconds / self.pixels_done * tile.rect.area
-        return tile.rect.area / self.speed if self.speed else None
+    def learn(self, expected: float, seconds: float, doubt_of_place: float) -> None:
+        """Share the surprise between the node's speed and the place, by which is less certain."""
+        if self.speed is None:
+            self.speed = expected / seconds
+        surprise = math.log(seconds * self.speed / expected)
+        self.doubt += DRIFT
+        usual = self.doubt + doubt_of_place + NOISE
+        if surprise * surprise > SURPRISE * usual:
+            self.doubt += surprise * surprise / 4
+        share = self.doubt / (self.doubt + doubt_of_place + NOISE)
+        self.speed *= math.exp(-share * surprise)
+        self.doubt *= 1 - share
 
 
 class Scheduler:
     """State of one render's tiles and nodes; changed by `handle` alone."""
 
-    def __init__(self, tiles: Iterable[Tile], done: Iterable[int] = ()) -> None:
-        """`tiles` in the order to render them; `done` are indices that need no rendering."""
-        self._tiles = {tile.index: _Tile(tile) for tile in tiles}
+    def __init__(self, grid: Grid, *, is_fixed: bool, done: Iterable[int] = ()) -> None:
+        """With `is_fixed` every tile is one cell of `grid`. `done` are tiles that need no rendering."""
+        done = tuple(done)
+        self._grid = grid
+        self._is_fixed = is_fixed
+        self._pieces = Pieces(grid, is_fixed=is_fixed, done=done)
         self._nodes: dict[str, _Node] = {}
-        self._waiting = dict.fromkeys(self._tiles)
+        self._gone: set[str] = set()
+        """Nodes that will not come back."""
+        self._leases: dict[tuple[str, int, int], _Lease] = {}
+        self._ready: tuple[list[tuple[float, int, _Node]], ...] = ([], [])
+        """Nodes with no lease, and with one; the fastest first."""
+        self._due: list[tuple[float, int, _Lease]] = []
+        """What is being rendered, by when it is expected back."""
+        self._last: list[tuple[float, int, _Lease]] = []
+        """All leases, the last to be back first."""
+        self._resting: list[tuple[float, int, _Node]] = []
+        self._tickets = 0
+        self._speed_here = self._speed_busy = self._busy = 0.0
+        self._here = self._known = 0
         self._is_finished = False
-        self._pixels = self._pixels_left = sum(state.tile.rect.area for state in self._tiles.values())
-        self._open = len(self._tiles)
-        """Tiles that are neither done nor given up."""
-        self.done = 0
-        """Tiles that are there."""
-        for index in done:
-            del self._waiting[index]
-            self._count_done(self._tiles[index])
+        self.done = len(done)
+        """Results that are there."""
 
     @property
-    def total(self) -> int:
-        return len(self._tiles)
+    def total(self) -> int | None:
+        """Number of tiles; None where they are cut as they are needed."""
+        return self._grid.cells if self._is_fixed else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every pixel is there."""
+        return self._pieces.missing == 0
 
     @property
     def fraction(self) -> float:
         """Done part of the frame's area, 0 to 1."""
-        return 1.0 - self._pixels_left / self._pixels
+        return 1.0 - self._pieces.missing
 
-    def seconds_left(self) -> float | None:
+    def kept(self) -> list[Tile]:
+        """The tiles that make up what is there of the frame: each pixel in exactly one."""
+        return list(self._pieces.kept())
+
+    def seconds_left(self, now: float) -> float | None:
         """Estimated from the speeds of the nodes that are here; None while none is known."""
-        speed = sum(
-            node.pixels_done / node.seconds
-            for node in self._nodes.values()
-            if node.is_here and node.seconds > 0
-        )
-        return self._pixels_left / speed if speed else None
+        if not self._known:
+            return None
+        running = self._busy - now * self._speed_busy
+        # Those whose speed is not known yet are taken to be like the others.
+        speed = self._speed_here * self._here / self._known
+        return max(0.0, self._pieces.waiting_cost + running) / speed
 
     def running_tile(self, node: str) -> Tile | None:
         """What the node renders at this moment, as far as is known here."""
         leases = self._nodes[node].leases if node in self._nodes else []
-        return self._tiles[leases[0].tile].tile if leases else None
+        return leases[0].piece.tile if leases else None
 
     def tiles_done_by(self, node: str) -> tuple[int, float]:
         """Number of tiles kept from `node`, and the seconds it took for them."""
@@ -242,12 +288,10 @@ class Scheduler:
         commands: list[Command] = []
         match event:
             case NodeExpected(name):
-                self._nodes[name] = self._nodes.get(name) or _Node(name)
-                self._nodes[name].is_gone = False
+                self._node(name)
+                self._gone.discard(name)
             case NodeJoined(name, speed):
-                self._node(name).is_here = True
-                self._node(name).speed = speed
-                self._node(name).is_gone = False
+                self._join(self._node(name), speed, now)
             case NodeLeft(name, reason, is_final):
                 self._leave(self._node(name), reason, is_final, now, commands)
             case TileDone(name, index, attempt, seconds):
@@ -256,75 +300,83 @@ class Scheduler:
                 self._fail(self._node(name), index, attempt, reason, now, commands)
             case Tick():
                 pass
+        self._look_at_the_clock(now)
         self._assign(now, commands)
         self._finish(commands)
         return commands
 
-    def _count_done(self, tile: _Tile) -> None:
-        tile.is_done = True
-        self.done += 1
-        self._open -= 1
-        self._pixels_left -= tile.tile.rect.area
-
     def _node(self, name: str) -> _Node:
         return self._nodes.setdefault(name, _Node(name))
 
-    def _lease(self, node: _Node, index: int, attempt: int) -> _Lease | None:
-        for lease in node.leases:
-            if (lease.tile, lease.attempt) == (index, attempt):
-                return lease
-        return None
+    def _join(self, node: _Node, speed: float | None, now: float) -> None:
+        node.is_here, node.is_warm = True, False
+        self._gone.discard(node.name)
+        if speed is not None and node.speed is None:
+            # A benchmark counts pixels; the frame's mean pixel stands for them.
+            node.speed = speed * self._pieces.mean_density
+            node.doubt = BENCHMARKED
+        self._changed(node, now)
 
     def _release(self, lease: _Lease, now: float) -> None:
-        node, tile = self._nodes[lease.node], self._tiles[lease.tile]
-        was_head = node.leases[0] is lease
-        node.leases.remove(lease)
-        tile.leases.remove(lease)
-        if was_head:
+        node, piece = lease.node, lease.piece
+        del self._leases[node.name, piece.tile.index, lease.attempt]
+        lease.is_open = False
+        if node.leases[0] is lease:
             node.head_since = now
-        if tile.is_waiting:
-            self._waiting[lease.tile] = None
+        node.leases.remove(lease)
+        piece.leases.remove(lease)
+        is_left = all(other.is_reopened for other in piece.leases)
+        if piece.open and is_left and not (piece.halves or piece.is_lost):
+            self._pieces.put(piece)
+        self._changed(node, now)
 
     def _end(self, lease: _Lease, outcome: str, reason: str, now: float, commands: list[Command]) -> None:
         self._release(lease, now)
-        tile = self._tiles[lease.tile].tile
-        commands.append(EndLease(lease.node, tile, lease.attempt, outcome, reason))
+        commands.append(EndLease(lease.node.name, lease.piece.tile, lease.attempt, outcome, reason))
 
     def _done(
         self, node: _Node, index: int, attempt: int, seconds: float, now: float, commands: list[Command]
     ) -> None:
-        lease = self._lease(node, index, attempt)
+        lease = self._leases.get((node.name, index, attempt))
         if lease is None:
-            return  # This lease was ended before: its tile is here, or it was given to others.
-        tile = self._tiles[index]
-        self._count_done(tile)
+            return  # This lease was ended before: its pixels are here, or were given to others.
+        piece = lease.piece
+        # The first tile of a Blender also builds the scene: it says nothing about the next.
+        if node.is_warm and seconds > 0:
+            node.learn(self._pieces.cost_of(piece), seconds, self._pieces.doubt_of(piece))
+            assert node.speed is not None
+            self._pieces.learn(piece, seconds * node.speed)
+        node.is_warm = True
         node.failures_in_row = node.rests = 0
         node.tiles_done += 1
-        node.pixels_done += tile.tile.rect.area
         node.seconds += seconds
+        self.done += 1
+        _, ended = self._pieces.keep(piece)
         self._release(lease, now)
-        commands.append(Keep(node.name, tile.tile, attempt, seconds))
-        for other in list(tile.leases):
-            self._end(other, "dropped", f"{node.name} was first", now, commands)
+        commands.append(Keep(node.name, piece.tile, attempt, seconds))
+        for other in ended:
+            if other is not lease:
+                self._end(other, "dropped", f"{node.name} was first", now, commands)
 
     def _fail(
         self, node: _Node, index: int, attempt: int, reason: str, now: float, commands: list[Command]
     ) -> None:
-        lease = self._lease(node, index, attempt)
+        lease = self._leases.get((node.name, index, attempt))
         if lease is None:
             return
-        tile = self._tiles[index]
+        piece = lease.piece
         # The failure counts before the lease ends, so that a given-up tile does not wait again.
-        tile.failures += 1
-        tile.failed_on.add(node.name)
-        tile.last_reason = f"{node.name}: {reason}"
+        piece.failures += 1
+        piece.failed_on |= {node.name}
+        piece.reason = f"{node.name}: {reason}"
+        if piece.failures >= ATTEMPTS_PER_TILE and not piece.halves:
+            self._pieces.give_up(piece)
         self._end(lease, "failed", reason, now, commands)
-        if tile.is_failed:
-            self._open -= 1
-            for other in list(tile.leases):
+        if piece.is_lost:
+            for other in list(piece.leases):
                 self._end(other, "dropped", "the tile was given up", now, commands)
         # A tile that failed elsewhere too is itself to blame, not this node.
-        if len(tile.failed_on) == 1:
+        if len(piece.failed_on) == 1:
             node.failures_in_row += 1
             if node.failures_in_row >= FAILURES_IN_ROW:
                 self._set_aside(node, reason, now, commands)
@@ -335,89 +387,193 @@ class Scheduler:
         for lease in list(node.leases):
             self._end(lease, "dropped", "the node was set aside", now, commands)
         if node.rests > RESTS_PER_NODE:
-            node.is_here, node.is_gone = False, True
+            node.is_here = False
+            self._gone.add(node.name)
             commands.append(Drop(node.name, reason))
-            return
-        rest = FIRST_REST_S * 2 ** (node.rests - 1)
-        node.resting_until = now + rest
-        commands.append(SetAside(node.name, rest, reason))
+        else:
+            rest = FIRST_REST_S * 2 ** (node.rests - 1)
+            node.resting_until = now + rest
+            heapq.heappush(self._resting, (node.resting_until, self._ticket(), node))
+            commands.append(SetAside(node.name, rest, reason))
+        self._changed(node, now)
 
     def _leave(self, node: _Node, reason: str, is_final: bool, now: float, commands: list[Command]) -> None:
         node.is_here = False
-        node.is_gone = node.is_gone or is_final
+        if is_final:
+            self._gone.add(node.name)
         if node.leases:
             # Only what was being rendered can have ended the worker; the rest just waits again.
             head = node.leases[0]
             for lease in node.leases[1:]:
                 self._end(lease, "failed", reason, now, commands)
-            self._fail(node, head.tile, head.attempt, reason, now, commands)
+            self._fail(node, head.piece.tile.index, head.attempt, reason, now, commands)
+        self._changed(node, now)
+
+    # When leases are expected back, and who may get one
+
+    def _ticket(self) -> int:
+        self._tickets += 1
+        return self._tickets
+
+    def _changed(self, node: _Node, now: float) -> None:
+        """Bring all that is known of the node's future up to date."""
+        time = node.head_since
+        for lease in node.leases:
+            is_head = lease is node.leases[0]
+            time += lease.cost / node.speed if node.speed else GAIN_S
+            if is_head and time <= now:
+                # One that takes longer than expected is taken to be half-way.
+                time = now + max(now - node.head_since, GAIN_S)
+            if time != lease.ends:
+                lease.ends = time
+                heapq.heappush(self._last, (-time, self._ticket(), lease))
+                if is_head:
+                    heapq.heappush(self._due, (time, self._tickets, lease))
+        if len(self._last) > 4 * len(self._leases) + 64:
+            self._last = [entry for entry in self._last if self._is_valid(-entry[0], entry[2])]
+            heapq.heapify(self._last)
+        is_usable = node.is_here and now >= node.resting_until
+        speed = node.speed or 0.0
+        self._count(node, -1)
+        busy = speed if node.leases else 0.0
+        node.counted = is_usable, is_usable and speed > 0, speed * is_usable, busy, busy * time
+        self._count(node, 1)
+        node.ticket = 0
+        if is_usable and len(node.leases) < LEASES_PER_NODE:
+            node.ticket = self._ticket()
+            heapq.heappush(self._ready[len(node.leases)], (-speed, node.ticket, node))
+
+    def _count(self, node: _Node, sign: int) -> None:
+        here, known, speed, busy, ends = node.counted
+        self._here += sign * here
+        self._known += sign * known
+        self._speed_here += sign * speed
+        self._speed_busy += sign * busy
+        self._busy += sign * ends
+
+    def _is_valid(self, time: float, lease: _Lease) -> bool:
+        return lease.is_open and not lease.is_reopened and lease.ends == time
+
+    def _look_at_the_clock(self, now: float) -> None:
+        while self._due and self._due[0][0] <= now:
+            time, _, lease = heapq.heappop(self._due)
+            if lease.is_open and lease.ends == time:
+                self._changed(lease.node, now)
+        while self._resting and self._resting[0][0] <= now:
+            self._changed(heapq.heappop(self._resting)[2], now)
+
+    # Handing out
 
     def _assign(self, now: float, commands: list[Command]) -> None:
         # One lease each before anybody gets a second: the first renders, the second only waits.
-        for depth in range(LEASES_PER_NODE):
-            for node in self._nodes.values():
-                if not node.is_here or now < node.resting_until or len(node.leases) != depth:
+        for depth, ready in enumerate(self._ready):
+            refused: list[tuple[float, int, _Node]] = []
+            # What is too slow for the fastest is so for all; but a tile may have failed on those.
+            while ready and len(refused) < TRIED_NODES:
+                entry = ready[0]
+                node = entry[2]
+                if entry[1] != node.ticket:
+                    heapq.heappop(ready)
                     continue
-                tile = self._next_waiting(node)
-                if tile is None and depth == 0:
-                    tile = self._take_over(node, now)
-                if tile is not None:
-                    self._give(node, tile, now, commands)
+                piece = self._next(node, depth, now)
+                if piece is not None:
+                    self._give(node, piece, now, commands)
+                elif depth or self._pieces.waiting or not self._take_over(node, now, commands):
+                    refused.append(heapq.heappop(ready))
+            for entry in refused:
+                heapq.heappush(ready, entry)
 
-    def _give(self, node: _Node, tile: _Tile, now: float, commands: list[Command]) -> None:
-        tile.attempts += 1
-        lease = _Lease(node.name, tile.tile.index, tile.attempts, now)
+    def _give(self, node: _Node, piece: Piece, now: float, commands: list[Command]) -> None:
+        piece.attempts += 1
+        lease = _Lease(node, piece, piece.attempts, piece.estimate)
         if not node.leases:
             node.head_since = now
         node.leases.append(lease)
-        tile.leases.append(lease)
-        self._waiting.pop(tile.tile.index, None)
-        commands.append(Assign(node.name, tile.tile, lease.attempt))
+        piece.leases.append(lease)
+        self._leases[node.name, piece.tile.index, lease.attempt] = lease
+        commands.append(Assign(node.name, piece.tile, lease.attempt))
+        self._changed(node, now)
 
-    def _next_waiting(self, node: _Node) -> _Tile | None:
-        for index in self._waiting:
-            tile = self._tiles[index]
-            if node.name not in tile.failed_on or not self._somebody_else(tile):
-                return tile
-        return None
+    def _next(self, node: _Node, depth: int, now: float) -> Piece | None:
+        """What waits and suits the node, in a size that suits it."""
+        if not self._pieces.waiting:
+            return None
+        left = self.seconds_left(now)
+        if node.speed is None or left is None or not node.is_warm:
+            probe = self._grid.pixels(self._grid.tile(0)) / (PROBES * len(self._nodes))
+            return self._pieces.take(
+                probe * self._pieces.mean_density, lambda piece: self._suits(piece, node)
+            )
+        begins = node.leases[-1].ends - now if depth else 0.0
+        room = left - begins
+        if depth and room < SHORTEST_S:
+            return None
+        share = SHARE * math.exp(-math.sqrt(node.doubt)) * room
+        most = node.speed * max(min(share, LONGEST_S), SHORTEST_S)
+        piece = self._pieces.take(most, lambda piece: self._suits(piece, node))
+        if piece is None:
+            return None
+        lasts = piece.estimate / node.speed
+        if depth:
+            is_too_long = lasts > room
+        else:
+            # Somebody else would have it back sooner, even after what he does now.
+            mean = self._speed_here / len(self._nodes)
+            is_too_long = self._speed_busy > node.speed and lasts > left + piece.estimate / mean
+        if is_too_long:
+            self._pieces.put(piece)
+            return None
+        return piece
 
-    def _somebody_else(self, tile: _Tile) -> bool:
-        """Whether a node that has not failed on `tile` could take it."""
-        return any(node.is_here and node.name not in tile.failed_on for node in self._nodes.values())
+    def _suits(self, piece: Piece, node: _Node) -> bool:
+        return node.name not in piece.failed_on or not self._somebody_else(piece)
 
-    def _take_over(self, node: _Node, now: float) -> _Tile | None:
-        """The tile that would be back last and that `node` would have back sooner."""
-        best, best_left = None, 0.0
-        for owner in self._nodes.values():
-            if owner is node:
+    def _somebody_else(self, piece: Piece) -> bool:
+        """Whether a node that has not failed on `piece` could take it."""
+        return any(node.is_here and node.name not in piece.failed_on for node in self._nodes.values())
+
+    def _take_over(self, node: _Node, now: float, commands: list[Command]) -> bool:
+        """Open again what would be back last, if `node` can have a part of it back sooner."""
+        while self._last:
+            time, _, lease = self._last[0]
+            if not self._is_valid(-time, lease):
+                heapq.heappop(self._last)
                 continue
-            left = 0.0
-            for lease in owner.leases:
-                tile = self._tiles[lease.tile]
-                here = node.seconds_for(tile.tile)
-                there = owner.seconds_for(tile.tile)
-                running = now - owner.head_since if lease is owner.leases[0] else 0.0
-                if there is None:
-                    # Nobody knows the owner's speed. What merely queues there is fair game;
-                    # what it renders is left alone until it takes longer than it would here.
-                    is_late = lease is not owner.leases[0] or (here is not None and running > here)
-                    left = float("inf") if is_late else 0.0
-                else:
-                    # A tile that takes longer than estimated is taken to be half-way.
-                    left += max(there - running, running / 2)
-                is_alone = len(tile.leases) == 1 and node.name not in tile.failed_on
-                if is_alone and left > best_left and left > (here or 0.0):
-                    best, best_left = tile, left
-        return best
+            if not self._gains(node, lease, now) or not self._suits(lease.piece, node):
+                return False
+            heapq.heappop(self._last)
+            if lease is lease.node.leases[0]:
+                lease.is_reopened = True
+                self._pieces.reopen(lease.piece)
+            else:
+                self._end(lease, "dropped", f"{node.name} is free sooner", now, commands)
+            return True
+        return False
+
+    def _gains(self, node: _Node, lease: _Lease, now: float) -> bool:
+        left = lease.ends - now
+        owner = lease.node
+        is_head = lease is owner.leases[0]
+        if not is_head and (owner.speed is None or owner.leases[0].ends - now > GAIN_S):
+            if node.speed is None:
+                return True
+            parts = 2 if self._pieces.can_be_halved(lease.piece) else 1
+            return lease.cost / (parts * node.speed) + GAIN_S < left
+        if not is_head or node.speed is None:
+            return False
+        speed = node.speed
+        if self._pieces.can_be_halved(lease.piece):
+            speed = max(speed, self._speed_here - self._speed_busy)
+        return lease.cost / speed + GAIN_S < left
 
     def _finish(self, commands: list[Command]) -> None:
-        if self._open == 0:
-            failed = [state for state in self._tiles.values() if state.is_failed]
-            reason = failed[0].last_reason if failed else ""
-        elif self._nodes and all(node.is_gone for node in self._nodes.values()):
-            failed = [state for state in self._tiles.values() if not state.is_done]
+        if self._pieces.open == 0:
+            failed = list(self._pieces.missing_pieces())
+            reason = failed[0].reason if failed else ""
+        elif self._nodes and len(self._gone) == len(self._nodes):
+            failed = list(self._pieces.missing_pieces())
             reason = "no node is left that could render"
         else:
             return
         self._is_finished = True
-        commands.append(Finish(tuple(state.tile for state in failed), reason))
+        commands.append(Finish(tuple(piece.tile for piece in failed), reason))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from . import benchmark, denoise, exr, framebuffer, heatmap, merge, node
 from . import scheduler as plan
+from .blend import scene_name
 from .job import (
     AnswersNeeded,
     EngineError,
@@ -44,10 +45,11 @@ from .messages import (
     TileEnded,
     TileStarted,
 )
+from .pool import WorkerPool
 from .recipes import RecipeBook
 from .report import NodeRow, Report
 from .store import JobStore
-from .tiling import tiles_of
+from .tiling import grid_of
 from .workers import merged, merged_row, worker_name
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class RenderSession:
         can_ask: bool = False,
         recipes: Path | None = None,
         speeds: benchmark.Speeds | None = None,
+        pool: WorkerPool | None = None,
     ) -> None:
         """Tiles that `store` already holds are not rendered again.
 
@@ -87,7 +90,8 @@ class RenderSession:
         answers for unknown hosts and passphrases, so nodes that need an answer are waited for.
         In the folder `recipes` it is remembered what files consist of, so that the next render
         need not read them again.
-        `speeds` of earlier renders are begun with, and added to.
+        `speeds` of earlier renders are begun with, and added to. Workers that are kept in `pool` are
+        gone on with, and when the frame is done they go there.
         Raises JobError without a node.
         """
         if not nodes:
@@ -97,10 +101,14 @@ class RenderSession:
         self._access = access
         self._local_blender = tuple(local_blender)
         self._can_ask = can_ask
-        self._tiles = tiles_of(job)
+        self._grid = grid_of(job)
         self._resumed = store.finished()
         self._samples = {index: entry["samples"] for index, entry in self._resumed.items()}
-        self._scheduler = plan.Scheduler(self._tiles, done=self._resumed)
+        try:
+            is_fixed = not job.use_auto_tile_size
+            self._scheduler = plan.Scheduler(self._grid, is_fixed=is_fixed, done=self._resumed)
+        except ValueError as error:
+            raise StoreError(f"The job in {store.folder} is damaged: {error}.", "Start a new one.") from None
         self._inbox: queue.Queue[node.NodeEvent | _Declined | Node | str] = queue.Queue()
         self._messages: queue.Queue[Message] = queue.Queue()
         self._cancelled = threading.Event()
@@ -110,6 +118,9 @@ class RenderSession:
         """By the name of the worker: a node may have several."""
         self._book = RecipeBook(recipes)
         self._sent: Counter[str] = Counter()
+        self._pool = pool
+        self._scene = ""
+        self._scene_lock = threading.Lock()
         self._nodes: dict[str, Node] = {}
         self._owners: dict[str, str] = {}
         """Worker -> node."""
@@ -179,7 +190,7 @@ class RenderSession:
 
     def _render(self) -> tuple[str, EngineError | None]:
         self._show_finished()
-        if self._scheduler.done == self._scheduler.total:
+        if self._scheduler.is_complete:
             return "done", None
         for listed in self._initial:
             self._add(listed)
@@ -207,20 +218,19 @@ class RenderSession:
 
     def _failure(self, finish: plan.Finish) -> EngineError:
         errors = [status.error for status in self._status.values() if status.error]
-        count = len(finish.failed)
-        words = f"{count} of {len(self._tiles)} tiles could not be rendered: {finish.reason}."
+        part = sum(map(self._grid.pixels, finish.failed)) / self._grid.pixels(self._grid.tile(0))
+        words = f"{100 * part:.3g}% of the picture could not be rendered: {finish.reason}."
         if self._scheduler.done == 0 and len(errors) == 1:
             words += f" {errors[0]}"
         return EngineError(words, "Finished tiles are kept; mend the cause and press Resume.")
 
     def _show_finished(self) -> None:
         """Tiles of an earlier run appear at once."""
-        for tile in self._tiles:
-            if tile.index in self._resumed:
-                file = exr.Reader(self._store.tile_path(tile))
-                shown = file.rows(0, file.height, exr.combined(file.channels, self._job.view_layer))
-                self._channels = self._channels or frozenset(file.channels)
-                self.framebuffer.paste(tile, framebuffer.window(shown, tile, self._job))
+        for tile in self._scheduler.kept():
+            file = exr.Reader(self._store.tile_path(tile))
+            shown = file.rows(0, file.height, exr.combined(file.channels, self._job.view_layer))
+            self._channels = self._channels or frozenset(file.channels)
+            self.framebuffer.paste(tile, framebuffer.window(shown, tile, self._job))
 
     def _add(self, listed: Node) -> None:
         self._nodes[listed.name] = listed
@@ -241,12 +251,20 @@ class RenderSession:
             local_blender=self._local_blender,
             book=self._book,
             share=(index, listed.workers),
+            pool=self._pool,
+            scene=self._scene_name,
         )
         self._lives[name] = life
         self._owners[name] = listed.name
         self._set_status(NodeStatus(name))
         self._do(self._scheduler.handle(plan.NodeExpected(name), time.monotonic()))
         life.start()
+
+    def _scene_name(self) -> str:
+        """Called by nodes' threads; the first one works it out."""
+        with self._scene_lock:
+            self._scene = self._scene or scene_name(self._job, self._store.snapshot)
+            return self._scene
 
     def _take(self, event: node.NodeEvent | _Declined | Node | str) -> plan.Finish | None:
         """Turn what a node said into the scheduler's event, and carry out its commands."""
@@ -363,7 +381,8 @@ class RenderSession:
 
     def _say_progress(self) -> None:
         plan_ = self._scheduler
-        self._messages.put(Progress(plan_.done, plan_.total, plan_.fraction, plan_.seconds_left()))
+        seconds_left = plan_.seconds_left(time.monotonic())
+        self._messages.put(Progress(plan_.done, plan_.total, plan_.fraction, seconds_left))
 
     def _set_status(self, status: NodeStatus) -> None:
         if self._status.get(status.name) != status:
@@ -393,8 +412,8 @@ class RenderSession:
     def _finish_frame(self) -> bool:
         """From tiles to the frame that F12 would have given. Returns False when cancelled meanwhile."""
         for life in self._lives.values():
-            life.stop()  # The denoiser wants this computer for itself.
-        files = [(tile, self._store.tile_path(tile)) for tile in self._tiles]
+            life.stop(keep=True)  # The denoiser wants this computer for itself.
+        files = [(tile, self._store.tile_path(tile)) for tile in self._scheduler.kept()]
         merged = self._store.folder / "merged.exr"
         frame = self._store.frame_path
         try:
@@ -433,7 +452,7 @@ class RenderSession:
         for (name, _, attempt), tile in list(self._handed_out.items()):
             self._say_ended(TileEnded(tile, name, attempt, "cancelled", detail="the render ended"))
         for life in self._lives.values():
-            life.stop()
+            life.stop(keep=outcome == "done")
         deadline = time.monotonic() + STOP_S
         for life in self._lives.values():
             life.join(max(0.0, deadline - time.monotonic()))
@@ -445,7 +464,7 @@ class RenderSession:
             words = str(failure.message) if failure else ""
             rows.append(NodeRow(name, count, seconds, words, self._sent[name]))
             # A part of the samples of a frame is no measure for whole pixels.
-            if seconds and name in self._speed_keys and all(tile.samples is None for tile in self._tiles):
+            if seconds and name in self._speed_keys and not self._job.sample_parts:
                 self._speeds.learn(self._speed_keys[name], self._pixels[name] / seconds)
         self._book.clean()
         self._speeds.save()
@@ -454,8 +473,12 @@ class RenderSession:
             for owner in dict.fromkeys(self._owners.values())
         ]
         try:
+            self.framebuffer.save()
             self._store.note("end", outcome=outcome, wall_seconds=round(wall, 3))
         except StoreError as failure:
             error = error or failure
-        report = Report(tuple(rows), len(self._tiles), len(self._resumed), wall)
+        except OSError as failure:
+            words = f"The picture could not be saved in {self._store.folder} ({failure.strerror})."
+            error = error or StoreError(words, "Make room there.")
+        report = Report(tuple(rows), self._scheduler.done, len(self._resumed), wall)
         self._messages.put(SessionDone(outcome, error, report))

@@ -113,6 +113,10 @@ class SshConnection:
         for transport in reversed(transports):
             threading.Thread(target=_close, args=(transport,), name="dc-ssh-close", daemon=True).start()
 
+    @property
+    def is_open(self) -> bool:
+        return not self._is_closed and not self._is_broken()
+
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
             raise ConnectError("The connection is closed.", node=self.node.name)
@@ -262,9 +266,12 @@ class SshChannel:
         return None if status == -1 and (transport is None or not transport.is_active()) else status
 
     def close(self) -> None:
-        """Close the whole connection: it serves this one command, and a channel's own close can
-        wait for a peer that is gone."""
+        """Close the whole connection: a channel's own close can wait for a peer that is gone."""
         self._connection.close()
+
+    def let_go(self) -> None:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.close()
 
 
 def _prefer_fast_ciphers(transport: Transport) -> None:

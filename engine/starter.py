@@ -6,8 +6,9 @@ A render, a test of the node and the denoiser all start their worker here.
 from __future__ import annotations
 
 import queue
+import secrets
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import delivery
 from .bootstrap import remote_command, worker_words
 from .job import BlenderNotFound, BlenderUnsuitable, ConnectError, Node, NodeError, NodeInfo, WorkerLost
-from .launcher import local_words
+from .launcher import is_srun, leave_queue_command, local_words
 from .link import WorkerLink
 from .locate import Found, search, suitable, warning_about
 from .shells import shell_of
@@ -31,6 +32,8 @@ ECHO_S = 60.0
 TEST_QUEUE_S = 120.0
 """How long a test waits for its turn in a cluster's queue; a render waits as long as it takes."""
 GOODBYE_S = 3.0
+LEAVE_S = 3.0
+"""For a job to be taken out of a queue."""
 ECHO_BYTES = bytes(range(256)) * 4096
 
 
@@ -116,14 +119,16 @@ def _start_remote(
             if not node.send_blender:
                 raise
             tried = [Found(_deliver(node, connection, shell, survey.system, local_blender, starter))]
-            connection = connect()  # The last one ended with its command.
     failure: NodeError | None = None
-    for number, one in enumerate(tried):
-        if number:
+    for one in tried:
+        # One login for all of it, where it can be: a code that is good for once would be asked for again.
+        if not connection.is_open:
             connection = connect()
         try:
-            channel = connection.open(remote_command(one.path, node, shell))
-            link, info = _start(channel, inbox, version, cleanup, starter)
+            name = f"distributed-cycles-{secrets.token_hex(4)}" if is_srun(node.launcher) else ""
+            channel = connection.open(remote_command(one.path, node, shell, name))
+            leave_queue = partial(_leave_queue, connection, name) if name else None
+            link, info = _start(channel, inbox, version, cleanup, starter, leave_queue)
         except (BlenderNotFound, BlenderUnsuitable) as error:
             failure = failure or error
             continue
@@ -131,6 +136,12 @@ def _start_remote(
         return link, replace(info, blender_path=info.blender_path or one.path, others=others)
     assert failure is not None
     raise failure
+
+
+def _leave_queue(connection: Connection, job_name: str) -> None:
+    """srun on the node does not notice that nobody waits for it any more."""
+    with suppress(NodeError):
+        connection.run(leave_queue_command(job_name), LEAVE_S)
 
 
 def _deliver(
@@ -172,10 +183,11 @@ def _start(
     version: tuple[int, int, int] | None,
     cleanup: ExitStack,
     starter: Starter,
+    leave_queue: Callable[[], None] | None = None,
 ) -> tuple[WorkerLink, NodeInfo]:
-    link = WorkerLink(channel, inbox)
+    link = WorkerLink(channel, inbox, leave_queue)
     with ExitStack() as failed:
-        failed.callback(link.abort, "not used")
+        failed.callback(link.give_up)
         starter.hold(link)
         info = link.start(partial(starter.say, "starting"), starter.longest_wait)
         if version is not None and info.blender_version[:2] != version[:2]:

@@ -25,7 +25,7 @@ from .job import Job, StoreError, Tile
 from .sample_count import Samples
 from .worker.files import locked
 
-FORMAT = 2
+FORMAT = 3
 NO_SAMPLES: Samples = {}
 KEPT_PER_SCENE = 3
 """Job folders kept of one .blend; older ones make room for the next."""

@@ -51,6 +51,9 @@ class Channel(Protocol):
         """End the command and free any thread that reads or writes. Any thread, any number of
         times; bounded by a few seconds."""
 
+    def let_go(self) -> None:
+        """Free what a command has left that has ended; what it came over stays for the next one."""
+
 
 class ProcessChannel:
     """A program on this computer. `gone` names it in the error of a write after its end."""
@@ -120,6 +123,9 @@ class ProcessChannel:
         self.end_input()
         if self.exit_status(ENDING_S) is None:
             self._kill()
+
+    def let_go(self) -> None:
+        self.close()
 
     def _kill(self) -> None:
         if os.name == "nt":

@@ -22,6 +22,7 @@ CLASSES = (
     node_files.DISTRIBUTED_CYCLES_OT_nodes_import,
     node_files.DISTRIBUTED_CYCLES_OT_nodes_export,
     questions.DISTRIBUTED_CYCLES_OT_answer_login,
+    render.DISTRIBUTED_CYCLES_OT_end_workers,
 )
 
 
@@ -37,6 +38,7 @@ def register() -> None:
 
 def unregister() -> None:
     running.stop()
+    running.pool.close()
     cli.unregister()
     keymap.unregister()
     handlers.unregister()

@@ -16,6 +16,10 @@ PACKAGE = (__package__ or "").rpartition(".")[0]
 """The name under which Blender knows the extension."""
 
 
+DEFAULT_KEEP_MINUTES = 5
+"""Idle workers hold memory, and on a shared machine somebody may miss it."""
+
+
 class _Secrets:
     access: Access | None = None
 
@@ -24,6 +28,12 @@ def preferences() -> Any | None:
     """The extension's preferences; None where it was enabled for this run only (`--addons`)."""
     entry = bpy.context.preferences.addons.get(PACKAGE)
     return entry.preferences if entry else None
+
+
+def seconds_to_keep() -> float:
+    """How long workers stay for the next render."""
+    found = preferences()
+    return 60.0 * (found.keep_minutes if found else DEFAULT_KEEP_MINUTES)
 
 
 def user_folder(name: str = "") -> Path:

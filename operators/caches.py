@@ -33,21 +33,39 @@ def is_too_wide(folder: str) -> bool:
 
 
 def of_fluid(folder: str, frame: int) -> list[str]:
-    """Files of the frame and of its neighbours, which motion is computed from, and those without a number."""
-    return [
-        path
-        for path in below(folder)
-        if (number := _NUMBERED.search(path)) is None or abs(int(number[1]) - frame) <= 1
-    ]
+    """Files of the frame and of its neighbours, which motion is computed from, and those without a number.
+
+    What both neighbours have, the frame must have.
+    """
+    kept, expected = [], []
+    files = list(below(folder))
+    known = set(files)
+    for path in files:
+        number = _NUMBERED.search(path)
+        if number is None or abs(int(number[1]) - frame) <= 1:
+            kept.append(path)
+        if number is not None and int(number[1]) == frame - 1:
+            now, after = (
+                f"{path[: number.start(1)]}{at:0{len(number[1])}}{path[number.end(1) :]}"
+                for at in (frame, frame + 1)
+            )
+            if after in known and now not in known:
+                expected.append(now)
+    return [*kept, *expected]
 
 
 def of_ocean(modifier: bpy.types.OceanModifier, folder: str, frame: int) -> list[str]:
-    """The pictures of the frame: displacement, and what else was baked."""
-    if is_too_wide(folder):
+    """The pictures of the frame: displacement, and what else was baked. Without a bake none is read."""
+    if is_too_wide(folder) or not modifier.is_cached:
         return []
     number = max(modifier.frame_start, min(frame, modifier.frame_end))
-    found = [str(path) for path in sorted(Path(folder).glob(f"*_{number:04}.exr"))]
-    return found or ([str(Path(folder) / f"disp_{number:04}.exr")] if modifier.is_cached else [])
+    wanted = [
+        "disp",
+        *(["foam"] if modifier.use_foam else []),
+        *(["spray"] if modifier.use_foam and modifier.use_spray else []),
+    ]
+    expected = [str(Path(folder) / f"{name}_{number:04}.exr") for name in wanted]
+    return list(dict.fromkeys([*map(str, sorted(Path(folder).glob(f"*_{number:04}.exr"))), *expected]))
 
 
 def of_points(cache: Any, block: Any, folder: str, frame: int) -> list[str]:

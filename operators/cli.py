@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..engine.heatmap import grey_path
-from ..engine.job import EngineError, HostKeyUnknown, JobError, NodeInfo
+from ..engine.job import EngineError, HostKeyUnknown, Job, JobError, NodeInfo
 from ..engine.launcher import is_queued
 from ..engine.messages import NodeChanged, NodeStatus, PhaseChanged, Progress, SessionDone, TileEnded
 from ..engine.nodelist import read_nodes
@@ -134,6 +134,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _tile_size_of(job: Job) -> int | str:
+    return "automatic ones" if job.use_auto_tile_size else job.tile_size
+
+
 def _margin(text: str) -> int:
     margin = int(text)
     if not 0 <= margin <= 1024:
@@ -236,7 +240,7 @@ def _begin(options: argparse.Namespace) -> running.Running:
         begun = start.old_job(nodes, access=access, can_ask=can_ask, folder=folder)
         for name, given, of_job in (
             ("--frame", options.frame, begun.job.frame),
-            ("--tile-size", options.tile_size, begun.job.tile_size),
+            ("--tile-size", options.tile_size, _tile_size_of(begun.job)),
         ):
             if given not in (None, of_job):
                 _say(f"Warning: {name} {given} is not used: the render that goes on has {of_job}.")
@@ -299,13 +303,20 @@ def _drive(begun: running.Running, options: argparse.Namespace) -> SessionDone:
                             told.add(text)
                             line.say(text)
                 case NodeChanged(status):
-                    line.say(f"{status.name}: {status.error.message} {status.error.hint}".strip())
+                    words = (status.error.message, status.error.hint, _offer(status.error))
+                    line.say(f"{status.name}: {' '.join(filter(None, words))}")
                     if _is_answered(begun.access, status.error, options):
                         begun.session.retry(status.name)
                     elif running.ask(status.name, status.error) != "NONE":
                         begun.session.decline(status.name)
                 case TileEnded(tile, node, attempt, "failed", _, _, detail):
-                    line.say(f"{node}: tile {tile.index + 1}, attempt {attempt} failed: {detail}")
+                    line.say(f"{node}: tile {tile}, attempt {attempt} failed: {detail}")
+
+
+def _offer(error: EngineError) -> str:
+    """What else can be done about a node without a Blender that suits."""
+    can_send = addon.can_send_to(getattr(error, "system", ""))
+    return "Or let this Blender be sent there: --send-blender" if can_send else ""
 
 
 def _is_answered(access: Access | None, error: EngineError, options: argparse.Namespace) -> bool:
@@ -344,13 +355,14 @@ class _ProgressLine:
 
     def show(self, progress: Progress) -> None:
         left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
-        text = f"{progress.done} of {progress.total} tiles, {100 * progress.fraction:.0f}%{left}"
+        whole = f" of {progress.total}" if progress.total else ""
+        text = f"{progress.done}{whole} tiles, {100 * progress.fraction:.0f}%{left}"
         now = time.monotonic()
         if self._is_terminal:
             sys.stderr.write(f"\r{text:{self._width}}")
             sys.stderr.flush()
             self._width = len(text)
-        elif now >= self._next or progress.done == progress.total:
+        elif now >= self._next or progress.fraction == 1.0:
             self._next = now + LINE_PERIOD_S
             _say(text)
 
@@ -407,7 +419,7 @@ def _test_nodes(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
                 }
             )
         else:
-            text = f"{found.message}\n{found.hint}".strip()
+            text = "\n".join(filter(None, (found.message, found.hint, _offer(found))))
             rows.append({"node": node.name, "error": f"{found.message} {found.hint}".strip()})
         if not options.json:
             print(f"{node.name}: {'ready' if isinstance(found, NodeInfo) else 'FAILED'}")

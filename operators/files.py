@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 
 import bpy
 
+from ..engine import usd
 from ..engine.assets import Wanted, scene_files
 from ..engine.job import SceneFile
 from ..engine.worker import blocks
 from ..engine.worker.paths import is_absolute
-from . import caches, sequences
+from . import caches, ocio, sequences, textures
 from .image import OWN_IMAGES
 
 NOT_RENDERED = (bpy.types.Scene, bpy.types.Screen, bpy.types.Brush, bpy.types.WorkSpace)
@@ -35,19 +37,22 @@ class Found:
 
 def find(scene: bpy.types.Scene) -> Found:
     """Look at the disk for all that this frame of `scene` needs."""
-    files, missing = scene_files(_wanted(scene.frame_current))
+    files, missing = scene_files(_wanted(scene))
     return Found(files, tuple(f"Missing file: {want.path}, wanted by {want.owner}." for want in missing))
 
 
-def _wanted(frame: int) -> Iterator[Wanted]:
+def _wanted(scene: bpy.types.Scene) -> Iterator[Wanted]:
+    frame = scene.frame_current
     # Brushes that Blender brings along are linked from its own folder; so every node has them.
     blenders_own = Path(bpy.utils.system_resource("DATAFILES"))
     for library in bpy.data.libraries:
-        path = absolute(library.filepath, library.parent)
+        path = absolute(library.filepath)
         # One that is an archive only holds what is packed from it (Blender 5.0 and later).
         is_elsewhere = library.packed_file is None and not getattr(library, "is_archive", False)
         if is_elsewhere and blenders_own not in Path(path).parents:
             yield from _placed(library.filepath, [path], path, f"library {library.name!r}")
+    for path in ocio.files():
+        yield Wanted(path, path, ocio.OWNER)
     unused = _not_rendered()
     users = sequences.image_users()
     for found in blocks.file_paths():
@@ -55,7 +60,11 @@ def _wanted(frame: int) -> Iterator[Wanted]:
         if block in unused or (block.library and blenders_own in _parents(block.library)):
             continue
         path = absolute(found.text, block.library)
-        yield from _placed(found.text, _files_of(found, path, users, frame), path, found.kind)
+        for want in _placed(found.text, _files_of(found, path, users, frame), path, found.kind):
+            yield want
+            if isinstance(found.owner, bpy.types.Image):
+                for file, place in textures.prepared(scene, want.path):
+                    yield Wanted(file, place, found.kind)
     for words, block, cache in blocks.point_caches():
         if cache.use_disk_cache and not cache.use_external and bpy.data.filepath:
             folder = caches.beside_blend(_blend_of(block))
@@ -63,7 +72,7 @@ def _wanted(frame: int) -> Iterator[Wanted]:
                 yield Wanted(path, path, words)
     yield from _bakes_beside(bpy.data.filepath)
     for library in bpy.data.libraries:
-        yield from _bakes_beside(absolute(library.filepath, library.parent))
+        yield from _bakes_beside(absolute(library.filepath))
 
 
 def _bakes_beside(blend: str) -> Iterator[Wanted]:
@@ -92,12 +101,17 @@ def _files_of(
         case bpy.types.Volume():
             return [] if owner.packed_file else sequences.of_volume(owner, path, frame)
         case bpy.types.CacheFile():
-            return sequences.of_cache_file(owner, path, frame)
+            read = sequences.of_cache_file(owner, path, frame)
+            return (
+                [file for first in read for file in usd.layers(first)]
+                if path.lower().endswith(usd.LAYERS)
+                else read
+            )
         case bpy.types.OceanModifier():
             return caches.of_ocean(owner, path, frame)
         case bpy.types.FluidDomainSettings():
             return caches.of_fluid(path, frame)
-        case bpy.types.NodesModifier() | bpy.types.NodesModifierBake():
+        case bpy.types.NodesModifier() | bpy.types.NodesModifierBake() if found.name in blocks.BAKES:
             return caches.of_bake(path)
         case bpy.types.PointCache():
             return caches.of_points(owner, found.block, path, frame)
@@ -111,7 +125,7 @@ def _files_of(
 
 
 def _with_includes(path: str) -> list[str]:
-    """An OSL script, and the files that it includes, as far as they stand beside it."""
+    """An OSL script, and the files that it includes."""
     files = [path]
     for file in files:
         try:
@@ -125,9 +139,14 @@ def _with_includes(path: str) -> list[str]:
         for name in _INCLUDE.findall(text):
             included = str(Path(file).parent / name)
             # Blender's own headers stand elsewhere, in every installation.
-            if included not in files and Path(included).is_file():
+            if included not in files and (Path(included).is_file() or not _is_blenders_header(name)):
                 files.append(included)
     return files
+
+
+def _is_blenders_header(name: str) -> bool:
+    cycles = sys.modules.get("cycles")
+    return cycles is not None and Path(str(cycles.__file__)).with_name("shader").joinpath(name).is_file()
 
 
 def _placed(text: str, files: list[str], path: str, owner: str) -> Iterator[Wanted]:
@@ -160,20 +179,21 @@ def _is_not_rendered(user: bpy.types.ID) -> bool:
 
 def _blend_of(block: Any) -> str:
     library = block.library
-    return absolute(library.filepath, library.parent) if library else str(bpy.data.filepath)
+    return absolute(library.filepath) if library else str(bpy.data.filepath)
 
 
 def _parents(library: bpy.types.Library) -> tuple[Path, ...]:
-    return tuple(Path(absolute(library.filepath, library.parent)).parents)
+    return tuple(Path(absolute(library.filepath)).parents)
 
 
-def absolute(text: str, library: bpy.types.Library | None) -> str:
+def absolute(text: str, library: bpy.types.Library | None = None) -> str:
     """A path of a .blend as a whole path of this computer, `..` left as it is where a link may be
-    before it. What a library names is relative to that library."""
+    before it. What a library names is relative to that library, but for other libraries: their
+    paths Blender makes relative to the .blend that is open."""
     if not text.startswith("//"):
         return text
     if os.name != "nt":
         text = text.replace("\\", "/")  # as old files from Windows have it, and as Blender reads it
-    start = os.path.dirname(absolute(library.filepath, library.parent) if library else bpy.data.filepath)  # noqa: PTH120 - not normalised
+    start = os.path.dirname(absolute(library.filepath) if library else bpy.data.filepath)  # noqa: PTH120 - not normalised
     whole = os.path.join(start, text[2:])  # noqa: PTH118 - the same
     return whole if os.path.lexists(whole) else os.path.normpath(whole)

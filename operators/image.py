@@ -6,7 +6,6 @@ from pathlib import Path
 
 import bpy
 
-from ..engine import exr
 from ..engine.framebuffer import Framebuffer
 
 NAME = "Distributed Render"
@@ -22,7 +21,9 @@ def prepare(framebuffer: Framebuffer, folder: Path) -> bpy.types.Image:
     the scene's view transform. Raises OSError and RuntimeError.
     """
     last = bpy.data.images.get(NAME)
-    image = bpy.data.images.load(str(_save(framebuffer, folder)))
+    path = folder / "picture.exr"
+    framebuffer.make_file(path)
+    image = bpy.data.images.load(str(path))
     if last is not None:
         last.user_remap(image)
         bpy.data.images.remove(last)
@@ -32,19 +33,6 @@ def prepare(framebuffer: Framebuffer, folder: Path) -> bpy.types.Image:
     image.alpha_mode = "PREMUL"
     image.use_view_as_render = True
     return image
-
-
-def _save(framebuffer: Framebuffer, folder: Path) -> Path:
-    # Not by Blender's own way to save: that would give the Image another color space.
-    path = folder / "picture.exr"
-    pixels = framebuffer.pixels[::-1]
-    channels = dict.fromkeys("RGBA", exr.FLOAT)
-    with exr.Writer(path, framebuffer.width, framebuffer.height, channels, {}) as writer:
-        for first in range(0, framebuffer.height, exr.BAND_ROWS):
-            rows = pixels[first : first + exr.BAND_ROWS]
-            writer.write_rows({name: rows[:, :, i] for i, name in enumerate("RGBA")})
-    path.chmod(0o600)
-    return path
 
 
 def _working_space() -> str:
@@ -63,14 +51,13 @@ def flush(framebuffer: Framebuffer, folder: Path) -> None:
     image.update()
 
 
-def keep(framebuffer: Framebuffer, folder: Path) -> None:
-    """Bring the file that the Image stands for up to the Image.
+def keep(framebuffer: Framebuffer) -> None:
+    """Let the Image show its file, which the session has filled.
 
-    Otherwise Blender would ask, when it quits, whether to save it. Raises OSError.
+    Otherwise Blender would ask, when it quits, whether to save it.
     """
     image = bpy.data.images.get(NAME)
-    if image is not None:
-        _save(framebuffer, folder)
+    if image is not None and framebuffer.is_saved:
         image.reload()
 
 

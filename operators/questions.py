@@ -38,6 +38,15 @@ def _answered(context: bpy.types.Context, node: str, *, send_blender: bool = Fal
     running.redraw("PROPERTIES", "PREFERENCES")
 
 
+def _dialog(operator: bpy.types.Operator, context: bpy.types.Context, title: str, confirm: str) -> set[str]:
+    """Open the operator's dialog; `confirm` stands on the button that carries it out."""
+    return set(
+        context.window_manager.invoke_props_dialog(
+            operator, width=DIALOG_WIDTH_PX, title=title, confirm_text=confirm
+        )
+    )
+
+
 class DISTRIBUTED_CYCLES_OT_trust_host(bpy.types.Operator):
     """Look at the host's key, and trust it from now on"""
 
@@ -50,7 +59,7 @@ class DISTRIBUTED_CYCLES_OT_trust_host(bpy.types.Operator):
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         if self._question() is None:
             return {"CANCELLED"}
-        return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH_PX)
+        return _dialog(self, context, "Trust Host", "Trust")
 
     def draw(self, _context: bpy.types.Context) -> None:
         question = self._question()
@@ -106,13 +115,15 @@ class DISTRIBUTED_CYCLES_OT_enter_passphrase(bpy.types.Operator):
         _set_typed(self, "")
         if self._question() is None:
             return {"CANCELLED"}
-        return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH_PX)
+        return _dialog(self, context, "Enter Passphrase", "Unlock")
 
     def draw(self, _context: bpy.types.Context) -> None:
         question = self._question()
         if question is not None:
             self.layout.label(text=question.message, icon="KEYINGSET")
-            self.layout.prop(self, "passphrase")
+            row = self.layout.row()
+            row.activate_init = True  # It can be typed at once.
+            row.prop(self, "passphrase")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         question = self._question()
@@ -140,9 +151,7 @@ class DISTRIBUTED_CYCLES_OT_missing_files(bpy.types.Operator):
     bl_options = {"INTERNAL"}
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
-        return context.window_manager.invoke_props_dialog(
-            self, width=DIALOG_WIDTH_PX, title="Missing Files", confirm_text="Render Anyway"
-        )
+        return _dialog(self, context, "Missing Files", "Render Anyway")
 
     def draw(self, context: bpy.types.Context) -> None:
         column = self.layout.column()
@@ -163,8 +172,8 @@ class _Answers:
     texts = [""] * 4
 
 
-def _answer(number: int) -> Any:
-    """A field of the dialog; the server's own words stand before it."""
+def _answer(number: int, subtype: str = "PASSWORD") -> Any:
+    """A field of the dialog; the server's own words stand before it, and it says whether to hide it."""
 
     def get(_operator: Any) -> str:
         return _Answers.texts[number]
@@ -172,7 +181,7 @@ def _answer(number: int) -> Any:
     def put(_operator: Any, value: str) -> None:
         _Answers.texts[number] = value
 
-    return StringProperty(name="Answer", subtype="PASSWORD", options={"SKIP_SAVE"}, get=get, set=put)
+    return StringProperty(name="Answer", subtype=subtype, options={"SKIP_SAVE"}, get=get, set=put)
 
 
 class DISTRIBUTED_CYCLES_OT_answer_login(bpy.types.Operator):
@@ -188,12 +197,16 @@ class DISTRIBUTED_CYCLES_OT_answer_login(bpy.types.Operator):
     answer_2: _answer(1)
     answer_3: _answer(2)
     answer_4: _answer(3)
+    shown_1: _answer(0, "NONE")
+    shown_2: _answer(1, "NONE")
+    shown_3: _answer(2, "NONE")
+    shown_4: _answer(3, "NONE")
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         self.cancel(context)
         if self._question() is None:
             return {"CANCELLED"}
-        return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH_PX)
+        return _dialog(self, context, "Log In", "Log In")
 
     def draw(self, _context: bpy.types.Context) -> None:
         question = self._question()
@@ -204,7 +217,8 @@ class DISTRIBUTED_CYCLES_OT_answer_login(bpy.types.Operator):
         for number, prompt in enumerate(question.prompts, 1):
             split = column.split(factor=0.5)
             split.label(text=prompt.text)
-            split.prop(self, f"answer_{number}", text="")
+            split.activate_init = number == 1
+            split.prop(self, f"{'shown' if prompt.is_shown else 'answer'}_{number}", text="")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         question = self._question()
@@ -240,7 +254,7 @@ class DISTRIBUTED_CYCLES_OT_send_blender(bpy.types.Operator):
         if installation is None or self.node not in running.questions:
             return {"CANCELLED"}
         self._size = installation.size
-        return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH_PX)
+        return _dialog(self, context, "Send Blender", "Send")
 
     def draw(self, _context: bpy.types.Context) -> None:
         column = self.layout.column()

@@ -7,6 +7,8 @@ execute() is the same with a loop in the place of the timer, for scripts.
 No `from __future__ import annotations` here: Blender reads the annotations themselves.
 """
 
+import time
+
 import bpy
 from bpy.props import BoolProperty
 
@@ -16,6 +18,9 @@ from . import addon, image, nodes, result, running, snapshot, start
 
 TIMER_PERIOD_S = 0.1
 POLL_S = 0.25
+FLUSH_PART = 0.1
+"""Of Blender's time that the Image may take. Drawing it anew takes some more: at 8K a flush lasts longer than
+a tick, and Blender would do nothing else."""
 
 
 class _RenderOperator:
@@ -32,6 +37,8 @@ class _RenderOperator:
             cls.poll_message_set("The scene's render engine is not Cycles")
             return False
         return True
+
+    _next_flush = 0.0
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         if not self._started(context, can_ask=True):
@@ -84,6 +91,7 @@ class _RenderOperator:
 
     def _started(self, context: bpy.types.Context, *, can_ask: bool) -> bool:
         try:
+            running.pool.seconds = addon.seconds_to_keep()
             self._running = self._begin(context, can_ask=can_ask)
             image.prepare(self._running.session.framebuffer, self._running.store.folder)
         except MissingFiles as error:
@@ -101,16 +109,19 @@ class _RenderOperator:
         return True
 
     def _flush(self) -> None:
+        start = time.monotonic()
         framebuffer = self._running.session.framebuffer
-        if framebuffer.take_dirty():
+        if start >= self._next_flush and framebuffer.take_dirty():
             image.flush(framebuffer, self._running.store.folder)
+            end = time.monotonic()
+            self._next_flush = end + (end - start) * (1 / FLUSH_PART - 1)
             running.redraw("IMAGE_EDITOR")
 
     def _ended(self, done: SessionDone) -> set[str]:
         ended = self._running
         status = running.status()
         try:
-            image.keep(ended.session.framebuffer, ended.store.folder)
+            image.keep(ended.session.framebuffer)
             if done.outcome == "done":
                 path = result.finish(ended.job, ended.store.frame_path)
                 if ended.job.use_heat_map:
@@ -176,6 +187,18 @@ class DISTRIBUTED_CYCLES_OT_resume(_RenderOperator, bpy.types.Operator):
         for text in warnings:
             running.say(text, "WARNING")
         return started
+
+
+class DISTRIBUTED_CYCLES_OT_end_workers(bpy.types.Operator):
+    """End the workers that are kept for the next render; their memory is free again"""
+
+    bl_idname = "distributed_cycles.end_workers"
+    bl_label = "End Workers"
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        running.pool.close()
+        running.redraw("PROPERTIES")
+        return {"FINISHED"}
 
 
 class DISTRIBUTED_CYCLES_OT_cancel(bpy.types.Operator):

@@ -26,7 +26,9 @@ PASS_TYPES = {"RGBA": "COLOR", "RGB": "COLOR", "XYZ": "VECTOR", "XYZW": "VECTOR"
 class DistributedCyclesResultEngine(bpy.types.RenderEngine):
     """Hands over a frame that is already rendered."""
 
-    bl_idname = "DISTRIBUTED_CYCLES_RESULT"
+    # Not longer than CYCLES: the rest of a longer name stays behind it in the .blend, and an unchanged
+    # scene would look changed.
+    bl_idname = "DCYCLE"
     bl_label = "Distributed Cycles Result"
     bl_use_postprocess = True
     bl_use_exclude_layers = True

@@ -25,6 +25,7 @@ from ..engine.job import (
     PassphraseNeeded,
 )
 from ..engine.messages import Message, NodeChanged, NodeStatus, PhaseChanged, Progress, SessionDone, TileEnded
+from ..engine.pool import WorkerPool
 from ..engine.session import RenderSession
 from ..engine.store import JobStore
 from . import addon
@@ -53,6 +54,10 @@ class _State:
     current: Running | None = None
 
 
+pool = WorkerPool()
+"""Workers that wait for the next render of this Blender; none, as long as nobody says for how long."""
+
+
 questions: dict[str, EngineError] = {}
 """Node name -> the error that a person can answer."""
 missing_files: list[str] = []
@@ -76,6 +81,7 @@ def begin(job: Job, store: JobStore, nodes: list[Node], *, access: Access | None
             can_ask=can_ask,
             recipes=addon.user_folder("recipes"),
             speeds=addon.speeds(),
+            pool=pool if pool.seconds else None,
         )
     except EngineError:
         store.close()
@@ -168,14 +174,14 @@ def show(message: Message) -> None:
             if not (_State.current and _State.current.is_cancelled):
                 shown.phase = "Rendering"
             shown.progress = fraction
-            shown.tiles_done, shown.tiles_total = done, total
+            shown.tiles_done, shown.tiles_total = done, total or 0
             shown.seconds_left = -1.0 if seconds_left is None else seconds_left
         case PhaseChanged(phase):
             shown.phase = phase
         case NodeChanged(node):
             _show_node(shown, node)
         case TileEnded(tile, name, attempt, "failed", _, _, detail):
-            say(f"{name}: tile {tile.index + 1}, attempt {attempt} failed: {detail}", "WARNING")
+            say(f"{name}: tile {tile}, attempt {attempt} failed: {detail}", "WARNING")
 
 
 def _show_node(shown: Any, node: NodeStatus) -> None:
@@ -185,10 +191,7 @@ def _show_node(shown: Any, node: NodeStatus) -> None:
         line.name = node.name
     line.state = node.state
     line.detail = node.detail
-    line.tile = ""
-    if node.tile:
-        rect = node.tile.rect
-        line.tile = f"{rect.width} x {rect.height} at {rect.x}, {rect.y}"
+    line.tile = str(node.tile) if node.tile else ""
     line.tiles_done = node.tiles_done
     line.mean_seconds = node.mean_seconds
     line.device, line.speed = node.device, node.speed

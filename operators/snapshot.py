@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import sys
 import uuid
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from ..engine import exactness, tiling
 from ..engine.assets import snapshot_path
 from ..engine.job import Job, JobError, Rect
 from ..engine.store import JobStore
-from . import denoising, files, output, pixels, splitting
+from ..engine.worker.paths import mirrored
+from . import denoising, files, ocio, output, pixels, splitting, textures
+from .image import OWN_IMAGES
 
 AUTO_MARGIN = -1
 
@@ -90,11 +91,7 @@ def warnings_of(scene: bpy.types.Scene, wishes: Wishes) -> list[str]:
             f"The margin of {wishes.margin} px is less than the {needed} px that this scene needs:"
             " pixels at the edges of tiles will differ from one render."
         )
-    if os.environ.get("OCIO"):
-        found.append(
-            f"Colors are managed by {os.environ['OCIO']} here: nodes need the same configuration in their own $OCIO."
-        )
-    return found + denoising.warnings_of(scene)
+    return found + ocio.warnings() + textures.warnings(scene) + denoising.warnings_of(scene)
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ class Wishes:
     """How the job is to be made where the scene leaves it open."""
 
     tile_size: int = 0
-    """0: chosen by the number of workers."""
+    """0: sizes follow the work."""
     margin: int = AUTO_MARGIN
     split: str = "AUTO"
     """`TILES`, `SAMPLES`, or `AUTO`: samples where tiles cannot be exact."""
@@ -146,7 +143,7 @@ def take(scene: bpy.types.Scene, view_layer: str, wishes: Wishes, *, workers: in
         region=region,
         use_crop=scene.render.use_border and scene.render.use_crop_to_border,
         overscan=overscan,
-        tile_size=wishes.tile_size or tiling.auto_tile_size(region, workers, overscan),
+        tile_size=wishes.tile_size or tiling.smallest_tile(overscan),
         blender_version=tuple(bpy.app.version),
         view_layer=shown_layer(scene, view_layer),
         denoising=denoised,
@@ -158,9 +155,21 @@ def take(scene: bpy.types.Scene, view_layer: str, wishes: Wishes, *, workers: in
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         files=found.files,
         pixels=unsaved,
+        use_auto_tile_size=not (wishes.tile_size or is_by_samples),
+        ignored=tuple(f"IM{name}" for name in _pictures_of_renders()),
+        ocio=ocio.setting(),
+        ocio_files=tuple(mirrored(path) for path in ocio.files()),
         **_devices(scene),
     )
     return Snapshot(job, (*warnings_of(scene, wishes), *warnings), found.missing)
+
+
+def _pictures_of_renders() -> list[str]:
+    return [
+        image.name
+        for image in bpy.data.images
+        if image.name in OWN_IMAGES or image.type in ("RENDER_RESULT", "COMPOSITING")
+    ]
 
 
 def _devices(scene: bpy.types.Scene) -> dict[str, Any]:

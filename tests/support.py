@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from engine import exr
-from engine.job import Job, Rect
+from engine.job import Job, Rect, Tile
 from engine.messages import Message, SessionDone, TileEnded, TileStarted
 from engine.session import RenderSession
+from engine.tiling import Grid
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BLENDER = Path(os.environ.get("BLENDER") or REPOSITORY / "tests" / "bin" / "blender")
@@ -110,6 +111,13 @@ def assert_equal(found: exr.Planes, expected: exr.Planes) -> None:
     for name, plane in expected.items():
         np.testing.assert_array_equal(found[name], plane, err_msg=name)
     assert any(plane.std() > 0.01 for name, plane in expected.items() if ".Combined." in name)
+
+
+def cells(grid: Grid, tile: Tile | None = None) -> list[Tile]:
+    """The smallest tiles there are."""
+    tile = tile or grid.tile(0)
+    halves = grid.halves(tile)
+    return [cell for half in halves for cell in cells(grid, half)] if halves else [tile]
 
 
 def blender_version() -> tuple[int, int, int]:

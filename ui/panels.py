@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 
 from ..engine.job import JobError
-from ..operators import snapshot, splitting
+from ..operators import running, snapshot, splitting
 from .preferences import draw_question
 from .wrap import wrapped
 
@@ -62,9 +62,10 @@ class DISTRIBUTED_CYCLES_PT_render(_RenderPanel, bpy.types.Panel):
             return
         text = f"{status.phase}  {100 * status.progress:.0f}%"
         layout.progress(factor=status.progress, type="BAR", text=text)
-        if status.tiles_total:
+        if status.tiles_done:
             row = layout.row()
-            row.label(text=f"{status.tiles_done} of {status.tiles_total} tiles")
+            whole = f" of {status.tiles_total}" if status.tiles_total else ""
+            row.label(text=f"{status.tiles_done}{whole} tiles")
             if status.is_running and status.seconds_left >= 0:
                 row.label(text=f"{duration(status.seconds_left)} left")
 
@@ -149,6 +150,11 @@ class DISTRIBUTED_CYCLES_PT_nodes(_RenderPanel, bpy.types.Panel):
             elif node.detail:
                 wrapped(box, context, node.detail)
             draw_question(box, node.name, node.question)
+        kept = len(running.pool.names())
+        if kept:
+            row = layout.row()
+            row.label(text=f"Kept for the next render: {kept} worker{'s' if kept > 1 else ''}")
+            row.operator("distributed_cycles.end_workers", text="", icon="X")
 
 
 def _at_the_right(row: bpy.types.UILayout, text: str) -> None:

@@ -51,6 +51,18 @@ class DistributedCyclesPreferences(bpy.types.AddonPreferences):
         name="More", description="Files, SSH, devices and launchers of the node: what is seldom needed"
     )
 
+    keep_minutes: IntProperty(
+        name="Keep Workers",
+        description=(
+            "How many minutes nodes keep Blender and the scene after a render, so that the next one"
+            " starts at once. They hold memory as long. 0: not at all"
+        ),
+        default=addon.DEFAULT_KEEP_MINUTES,
+        min=0,
+        soft_max=60,
+        max=1440,
+    )
+
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         layout.label(text="Nodes: machines with Blender and an SSH server")
@@ -74,6 +86,8 @@ class DistributedCyclesPreferences(bpy.types.AddonPreferences):
             node = self.nodes[self.active_node]
             self._draw_node(layout.box(), node)
             self._draw_test(layout.box(), context, node)
+        row = layout.split(factor=0.4)
+        row.prop(self, "keep_minutes", text="Keep Workers (Minutes)")
         if not bpy.app.online_access:
             text = "Online access is off: only This Computer renders. Allow it in Preferences > System > Network."
             wrapped(layout, context, text, icon="INTERNET_OFFLINE")

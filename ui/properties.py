@@ -169,7 +169,7 @@ class DistributedCyclesSettings(bpy.types.PropertyGroup):
 
     use_auto_tile_size: BoolProperty(
         name="Automatic Tile Size",
-        description="Choose the tile size from the frame's size and the number of nodes",
+        description="Let the size of each tile follow its node's speed, its cost, and what is left",
         default=True,
     )
     tile_size: IntProperty(

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from . import trees
+
 COLLECTIONS = {
     "images": "image",
     "fonts": "font",
@@ -17,6 +19,8 @@ COLLECTIONS = {
 }
 """Kinds of datablocks with a `filepath`, in words. Libraries are apart: they are reloaded."""
 TREES = ("materials", "worlds", "lights", "node_groups")
+BAKES = ("bake_directory", "directory")
+"""Properties of a geometry-nodes modifier and its bakes that are folders; its other paths are files."""
 CACHED_MODIFIERS = ("CLOTH", "SOFT_BODY")
 
 
@@ -30,10 +34,21 @@ class FilePath(NamedTuple):
     owner: Any
     """What has the property: the datablock itself, a modifier, a node, a point cache."""
     name: str
+    """Of the property; `["name"]` for an input of a node group."""
 
     @property
     def text(self) -> str:
-        return str(getattr(self.owner, self.name))
+        return str(self.owner[self._key] if self._key else getattr(self.owner, self.name))
+
+    def set(self, text: str) -> None:
+        if self._key:
+            self.owner[self._key] = text
+        else:
+            setattr(self.owner, self.name, text)
+
+    @property
+    def _key(self) -> str:
+        return self.name[2:-2] if self.name.startswith("[") else ""
 
 
 def file_paths() -> Iterator[FilePath]:
@@ -65,13 +80,8 @@ def _all() -> Iterator[FilePath]:
 
 
 def _of_nodes(block: Any, tree: Any) -> Iterator[FilePath]:
-    for node in tree.nodes:
-        words = f"node {node.name!r} of {block.name!r}"
-        if node.bl_idname in ("ShaderNodeTexIES", "ShaderNodeScript"):
-            yield FilePath(words, block, node, "filepath")
-        for socket in node.inputs:
-            if socket.bl_idname == "NodeSocketStringFilePath" and not socket.is_linked:
-                yield FilePath(words, block, socket, "default_value")
+    for node, owner, name in trees.of_tree(tree):
+        yield FilePath(f"node {node.name!r} of {block.name!r}", block, owner, name)
 
 
 def _of_object(block: Any) -> Iterator[FilePath]:
@@ -81,6 +91,8 @@ def _of_object(block: Any) -> Iterator[FilePath]:
             yield FilePath(words, block, modifier, "filepath")
         elif modifier.type == "NODES":
             yield FilePath(words, block, modifier, "bake_directory")
+            for owner, name in trees.of_modifier(modifier):
+                yield FilePath(words, block, owner, name)
             for bake in modifier.bakes:
                 if bake.use_custom_path:
                     yield FilePath(words, block, bake, "directory")

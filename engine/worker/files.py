@@ -21,23 +21,43 @@ REMOVE_TRIES = 20
 MAKE_TRIES = 3
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """How a cluster's file system says that it was mounted without them."""
+KEPT = "DISTRIBUTED_CYCLES_FOLDER"
+"""In the environment of a Blender that goes on with the folder of the one before it."""
 
 
 class WorkerFolder:
     """Where one worker keeps the files it was sent and the tile it renders."""
 
     def __init__(self) -> None:
+        kept = os.environ.pop(KEPT, "")
         base = Path(tempfile.gettempdir())
         _sweep(base)
         for _ in range(MAKE_TRIES):
-            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-            self._lock = locked(self.path / "lock")
+            self.path = Path(kept or tempfile.mkdtemp(prefix=PREFIX, dir=base))
+            self._lock = None if kept else locked(self.path / "lock")
+            """None: the process before this one holds it, on a descriptor that came along."""
             # Before it was locked, another worker that starts may have taken it for a dead one's.
-            if self._lock is not None and (self.path / "lock").exists():
+            if kept or (self._lock is not None and (self.path / "lock").exists()):
                 break
         self.root = self.path / "root"
-        self.root.mkdir()
+        self.root.mkdir(exist_ok=True)
         self._names: set[str] = set()
+
+    def hand_on(self) -> tuple[dict[str, str], Path]:
+        """Leave everything to the Blender that follows in this process, which begins with an empty tree.
+
+        Returns what its environment has to say, and where the tree of this one is from now on.
+        """
+        if self._lock is not None:
+            os.set_inheritable(self._lock.fileno(), True)
+        return {KEPT: str(self.path)}, self.root.rename(self.path / "before")
+
+    def renew(self) -> None:
+        """An empty tree, for another scene. Files that Blender still has open go when they can."""
+        old = self.root
+        self.root = Path(tempfile.mkdtemp(prefix="root-", dir=self.path))
+        self._names.clear()
+        shutil.rmtree(old, ignore_errors=True)
 
     def target(self, name: str) -> Path:
         """The place of `name` below the root. Raise ValueError where it would be elsewhere."""

@@ -24,7 +24,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import denoise, receive, scene
+from . import denoise, receive, restart, scene
 from .files import WorkerFolder
 from .protocol import CHUNK_BYTES, CHUNKS, HEARTBEAT_S, FrameError, encode, read_frame, widen
 
@@ -61,6 +61,8 @@ class Worker:
         self._is_over = False
         """Nobody reads the answers: no tile is begun any more, whose file would outlive the folder."""
         self._skipped: set[tuple[int, int]] = set()
+        self._is_replaced = False
+        """Whether another Blender takes over the connection."""
         self._folder = WorkerFolder()
         self._receiver = receive.Receiver(self._folder, self._send)
         _move_blenders_temporary_folder(str(self._folder.path))
@@ -96,13 +98,27 @@ class Worker:
             self._scene = scene.OpenScene(self._folder.root, self._folder.path / "tile.exr", header)
             seconds = time.perf_counter() - start
             self._send({"type": "opened", "seconds": seconds, **self._scene.device})
+        elif kind == "restart":
+            self._restart(header["ocio"])
         elif kind == "denoise":
             denoise.run(header)
             self._send({"type": "denoised"})
+        elif kind == "rest":
+            # Numbers of tiles begin anew with the next render.
+            self._skipped.clear()
+            self._send({"type": "resting"})
         elif kind == "devices":
             self._send({"type": "devices", "names": scene.devices()})
         else:
             raise ValueError(f"a request of unknown type {kind!r}")
+
+    def _restart(self, ocio: str) -> NoReturn:
+        """Start Blender anew on the same connection and folder, with another OCIO configuration."""
+        self._receiver.close()
+        self._is_replaced = True
+        self._send({"type": "restarting"})
+        with self._out_lock:  # Nothing of this one may come between the words of the next.
+            restart.replace(self._folder, self._out, ocio)
 
     def _render(self, header: dict[str, Any]) -> None:
         if self._is_over or (header["tile"], header["attempt"]) in self._skipped:
@@ -141,6 +157,8 @@ class Worker:
                     self.end("told to end")
                 else:
                     self._queue(header, payload)
+                if header["type"] == "restart":
+                    return  # The next byte is for another Blender.
         except EOFError:
             self._store()
             self.end("the connection was closed")
@@ -199,7 +217,7 @@ class Worker:
         denoising hold the interpreter, and the reader with it, for minutes.
         """
         alone = 0.0
-        while alone < ALONE_S:
+        while alone < ALONE_S or self._is_replaced:
             before = self._heard
             time.sleep(HEARTBEAT_S)
             alone = alone + HEARTBEAT_S if self._heard == before else 0.0

@@ -5,6 +5,7 @@ recipe   one of them, chunk by chunk         -> missing: the chunks that are not
 chunks   some of these                       -> stored, with the last of them
 tree     which file stands where
 shared   files that this node has by itself  -> unshared: those it has not
+renew    what stood in the tree was of another scene
 links    the same on the user's computer, where every file is at hand
 """
 
@@ -25,7 +26,7 @@ from .recipe import LARGEST_CHUNK_BYTES, is_digest
 
 CLOSE_S = 1.0
 
-REQUESTS = ("cache", "offer", "recipe", CHUNKS, "tree", "shared", "links")
+REQUESTS = ("cache", "offer", "recipe", CHUNKS, "tree", "shared", "links", "renew")
 
 
 class Receiver:
@@ -48,7 +49,11 @@ class Receiver:
                 self._answer(kind, header, bytes(payload))
 
     def _answer(self, kind: str, header: dict[str, Any], payload: bytes) -> None:
-        if kind == "cache":
+        if kind == "renew":
+            self._folder.renew()
+        elif kind == "cache":
+            if self._cache is not None:
+                self._cache.close()
             self._cache = Cache(folder_for(header["folder"]), header["limit"])
         elif kind == "links":
             for name, source in json.loads(payload):

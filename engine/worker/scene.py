@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import time
@@ -10,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import devices as cycles_devices
-from .blocks import file_paths
-from .paths import is_absolute, mirrored
+from .remap import remap
 
 SWITCHES = {
     "Debug": "pass_debug_sample_count",
@@ -33,6 +33,7 @@ def describe() -> dict[str, Any]:
         "blender_version": list(bpy.app.version),
         "blender_path": bpy.app.binary_path or "",
         "cores": _cores(),
+        "ocio": os.environ.get("OCIO", ""),
         "has_cycles": "cycles" in bpy.context.preferences.addons,
     }
 
@@ -69,7 +70,8 @@ class OpenScene:
         bpy.ops.wm.open_mainfile(
             filepath=str(root / request["blend"]), load_ui=False, use_scripts=request["use_scripts"]
         )
-        _remap_absolute_paths(root)
+        remap(root)
+        _refresh_prepared_textures(root)
         for entry in request["pixels"]:
             _set_pixels(root, entry)
         scene = bpy.data.scenes.get(request["scene"])
@@ -158,37 +160,23 @@ class OpenScene:
             self._output.unlink(missing_ok=True)
 
 
-def _remap_absolute_paths(root: Path) -> None:
-    """Point absolute paths at their mirrored places; relative ones hold without help."""
-    import bpy
-
-    def here(path: str) -> Path | None:
-        place = root / mirrored(path) if is_absolute(path) and not _is_below(path, root) else None
-        # A path with a token, `<UDIM>` say, names no file itself, but its folder is there.
-        return place if place is not None and place.parent.is_dir() else None
-
-    seen: set[str] = set()
-    # A library that is reloaded brings the libraries that it links, with paths of their own.
-    while fresh := [library for library in bpy.data.libraries if library.filepath not in seen]:
-        for library in fresh:
-            seen.add(library.filepath)
-            place = here(library.filepath)
-            if place:
-                library.filepath = str(place)
-                seen.add(library.filepath)
-                library.reload()
-                break  # The list is another one now.
-    for found in file_paths():
-        place = here(found.text)
-        if place:
-            setattr(found.owner, found.name, str(place))
+def _refresh_prepared_textures(root: Path) -> None:
+    """Let no .tx be older than its texture (see operators/textures): those that were sent have the time of their arrival."""
+    for prepared in root.rglob("blender_tx/*.tx"):
+        texture = prepared.parent.parent / prepared.name.rsplit(".", 2)[0]
+        if texture.is_file() and texture.stat().st_mtime > prepared.stat().st_mtime:
+            os.utime(prepared, (texture.stat().st_mtime,) * 2)
 
 
 def _set_pixels(root: Path, entry: dict[str, Any]) -> None:
     """Give an image the pixels that only the user's Blender had in memory."""
-    import bpy
-
-    image = bpy.data.images[entry["image"]]
+    image = _image(entry["image"], entry["library"])
+    if entry["tiles"]:
+        # Packed again, as it is on the user's computer: Cycles reads what is packed in another way than files.
+        image.unpack(method="REMOVE")
+        image.filepath = str(root / entry["file"])
+        image.pack()
+        return
     if tuple(image.size) != (entry["width"], entry["height"]):
         image.scale(entry["width"], entry["height"])
     data = (root / entry["file"]).read_bytes()
@@ -202,8 +190,14 @@ def _set_pixels(root: Path, entry: dict[str, Any]) -> None:
     image.update()
 
 
-def _is_below(path: str, root: Path) -> bool:
-    return root in Path(path).parents
+def _image(name: str, library: str) -> Any:
+    import bpy
+
+    return next(
+        image
+        for image in bpy.data.images
+        if (image.name, image.library.name if image.library else "") == (name, library)
+    )
 
 
 def _has_layers_with_own_samples(scene: Any) -> bool:

@@ -24,11 +24,13 @@ from engine.job import Node
 from engine.messages import TileEnded, TileStarted
 from engine.session import RenderSession
 from engine.store import JobStore
-from engine.tiling import border, split
+from engine.tiling import Grid, border
 
 from .. import support
 from ..sshd import Sshd
 
+SLOW_SAMPLES = 180
+"""A tile then lasts about a second."""
 FRESH = """
 import bpy, sys
 scene, render = bpy.context.scene, bpy.context.scene.render
@@ -53,9 +55,41 @@ def main() -> None:
         with Sshd(folder / "sshd", environment={"BPY_PYTHON": python} if python else {}) as sshd:
             node = sshd.node("SSH node", blender=str(support.BLENDER))
             show("one SSH node", kept(node, blend, folder / "ssh", sshd.access()))
+            slow = support.make_scene(
+                folder / "slow.blend", width=512, height=512, more=f"scene.cycles.samples = {SLOW_SAMPLES}"
+            )
+            count, mean, idle = idle_part(node, slow, folder / "slow", sshd.access())
+            print(
+                f"one SSH node, {count} tiles of {mean:.2f} s on average: idle for {100 * idle:.2f}% of the render"
+            )
         seconds = fresh(blend, folder)
         print("a fresh Blender for each tile, on this computer")
         print(f"  whole time per tile: median {1000 * statistics.median(seconds):.0f} ms")
+
+
+def idle_part(node: Node, blend: Path, folder: Path, access: Access) -> tuple[int, float, float]:
+    """Number of tiles, their mean time, and the part of the time from the first result to the last in
+    which the node rendered none of them."""
+    job = dataclasses.replace(
+        support.job_for(blend, support.blender_version(), width=512, height=512), tile_size=128
+    )
+    store = JobStore.create(folder, job)
+    shutil.copy(blend, store.snapshot)
+    session = RenderSession(job, [node], store, access=access, local_blender=[str(support.BLENDER)])
+    session.start()
+    ends: list[tuple[float, float]] = []
+    drive = support.Drive(session)
+
+    def watch(message: object) -> bool:
+        if isinstance(message, TileEnded) and message.outcome == "done":
+            ends.append((time.perf_counter(), message.seconds))
+        return len(ends) == Grid(job.region, job.tile_size, job.overscan).cells
+
+    drive.until(watch, timeout=300)
+    drive.to_the_end()
+    wall = ends[-1][0] - ends[0][0]
+    busy = sum(seconds for _, seconds in ends[1:])
+    return len(ends), busy / (len(ends) - 1), 1 - busy / wall
 
 
 def show(where: str, overheads: list[float]) -> None:
@@ -92,7 +126,7 @@ def kept(node: Node, blend: Path, folder: Path, access: Access | None) -> list[f
         if isinstance(message, TileEnded) and message.outcome == "done":
             overheads.append(now - max(started[message.tile.index], last_end) - message.render_seconds)
             last_end = now
-        return len(overheads) == len(split(job.region, job.tile_size))
+        return len(overheads) == Grid(job.region, job.tile_size, job.overscan).cells
 
     drive.until(watch)
     drive.to_the_end()
@@ -101,7 +135,8 @@ def kept(node: Node, blend: Path, folder: Path, access: Access | None) -> list[f
 
 def fresh(blend: Path, folder: Path, count: int = 8) -> list[float]:
     """Seconds of `count` of the tiles, each a whole process; Cycles' part of them is a few ms."""
-    tiles = split(support.job_for(blend, (0, 0, 0), width=512, height=512).region, 64)[:count]
+    grid = Grid(support.job_for(blend, (0, 0, 0), width=512, height=512).region, 64, 0)
+    tiles = support.cells(grid)[:count]
     script = folder / "fresh.py"
     script.write_text(FRESH)
     seconds = []

@@ -21,7 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(os.environ.get("DC_TEST_REPOSITORY") or Path(__file__).resolve().parents[2])
+PROGRAM = Path(os.environ.get("DC_TEST_PROGRAM") or Path(__file__).with_name("blender"))
 EXTENSION = "bl_ext.user_default.distributed_cycles"
 
 
@@ -55,7 +56,7 @@ def end_at_once(folder: Path) -> NoReturn:
 def run(arguments: list[str], *, use_extension: bool) -> int:
     import bpy
 
-    bpy.app.binary_path = str(Path(__file__).with_name("blender"))
+    bpy.app.binary_path = str(PROGRAM)
     commands: dict[str, Callable[[list[str]], int]] = {}
     # The wheel has no command line, so nothing else keeps these callbacks.
     register = bpy.utils.register_cli_command

@@ -113,7 +113,7 @@ job, running, addon = module("engine.job"), module("operators.running"), module(
 prompts = (job.Prompt("Password:", False), job.Prompt("Code:", True))
 running.questions["node"] = job.AnswersNeeded("asks", "", "node", login="me@h:22", prompts=prompts)
 secrets = ("correct-horse-battery", "123456-and-more")
-bpy.ops.distributed_cycles.answer_login(node="node", answer_1=secrets[0], answer_2=secrets[1])
+bpy.ops.distributed_cycles.answer_login(node="node", answer_1=secrets[0], shown_2=secrets[1])
 assert addon.access().answers == dict(zip([("me@h:22", "Password:"), ("me@h:22", "Code:")], secrets))
 assert not running.questions
 bpy.ops.wm.save_userpref()
@@ -125,7 +125,7 @@ for file in files:
         for secret in secrets:
             assert secret.encode() not in file.read_bytes(), file
 last = bpy.context.window_manager.operator_properties_last("distributed_cycles.answer_login")
-assert last is None or not [name for name in last.keys() if name.startswith("answer")]
+assert last is None or not [name for name in last.keys() if name.startswith(("answer", "shown"))]
 addon.forget_secrets()
 assert addon.access().answers == {}
 """,

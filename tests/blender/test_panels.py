@@ -93,7 +93,7 @@ locked = job.PassphraseNeeded("locked", "", "three", key_file="/key")
 running.show(messages.NodeChanged(messages.NodeStatus("three", "failed", "locked", error=locked)))
 running.show(messages.TileEnded(tile, "one", 1, "failed", detail="a reason " * 30))
 text = drawn(main)
-for words in ("<distributed_cycles.cancel>", "Rendering  25%", "3 of 12 tiles", "1:02:05 left", "tile 5, attempt 1 failed"):
+for words in ("<distributed_cycles.cancel>", "Rendering  25%", "3 of 12 tiles", "1:02:05 left", "tile 32 x 36 at 32, 64, attempt 1 failed"):
     assert words in text, text
 assert "<distributed_cycles.render>" not in text
 text = drawn(nodes)

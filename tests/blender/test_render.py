@@ -37,7 +37,7 @@ image.pixels.foreach_get(pixels)
 numpy.save(sys.argv[-1] + "/image.npy", pixels.reshape(image.size[1], image.size[0], 4)[::-1])
 status = bpy.context.window_manager.distributed_cycles
 assert (status.phase, status.progress, status.is_running) == ("Done", 1.0, False)
-assert status.tiles_done == status.tiles_total > 1 and status.nodes["This Computer"].tiles_done > 0
+assert status.tiles_done > 1 and status.nodes["This Computer"].tiles_done > 0
 assert not hasattr(bpy.types, "DistributedCyclesResultEngine")
 
 # The same frame again, at another size: one Image takes the place of the other.

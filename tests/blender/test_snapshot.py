@@ -305,3 +305,66 @@ def test_output_path_is_read_as_blender_reads_it(blend: Path, written: str, expe
         blend=blend,
     )
     assert f"PATH {expected.format(blend=blend.parent)}" in found.splitlines()
+
+
+def test_painted_tiles_and_linked_images_reach_the_nodes(blend: Path, tmp_path: Path) -> None:
+    """Tiles that are packed (from Blender 4.3 on; 4.2 cannot write them and says so), and images of a library."""
+    python(
+        "bpy.ops.wm.read_factory_settings(use_empty=True)\nimport random"
+        """
+def painted(name, **options):
+    made = bpy.data.images.new(name, 16, 8, **options)
+    made.use_fake_user = True
+    return made
+painted("Linked"); painted("Linked float", float_buffer=True); painted("Linked packed").pack()
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1])
+""",
+        tmp_path / "library.blend",
+    )
+    python(
+        TEXTURE
+        + EXR_OUTPUT
+        + """
+import random
+scene, folder = bpy.context.scene, Path(sys.argv[-1])
+for number in (1001, 1002):
+    picture(folder / f"skin.{number}.png", 0.2, 0.5, number / 2000)
+tiled = bpy.data.images.load(str(folder / "skin.1001.png"))
+tiled.source, tiled.filepath = "TILED", str(folder / "skin.<UDIM>.png")
+tiled.pack()
+for number in (1001, 1002):
+    (folder / f"skin.{number}.png").unlink()
+with bpy.data.libraries.load(str(folder / "library.blend"), link=True) as (have, want):
+    want.images = ["Linked", "Linked float", "Linked packed"]
+# The scene has one of that name, too.
+own = bpy.data.images.new("Linked", 16, 8)
+sockets = dict(zip((own, *want.images), ("Metallic", "Roughness", "Coat Weight", "Sheen Weight")))
+for image, socket in sockets.items():
+    shown = material.node_tree.nodes.new("ShaderNodeTexImage")
+    shown.image = image
+    material.node_tree.links.new(shown.outputs[0], shader.inputs[socket])
+node.image = tiled
+dirty = [*sockets, tiled]
+for image in dirty:
+    chance = random.Random(image.name_full)
+    image.pixels.foreach_set([chance.random() for _ in image.pixels])
+    image.update()
+assert all(image.is_dirty for image in dirty)
+before = tiled.filepath, len(tiled.packed_files), tiled.source
+scene.render.filepath = str(folder / "out.exr")
+snapshot = module("operators.snapshot")
+warnings = " ".join(module("operators.pixels").unsaved()[1])
+can = bpy.app.version >= (4, 3, 0)
+assert ("The tiled image" in warnings) != can, warnings
+if not can:
+    node.image = None
+assert bpy.ops.distributed_cycles.render() == {"FINISHED"}
+assert before == (tiled.filepath, len(tiled.packed_files), tiled.source)
+assert all(image.is_dirty for image in dirty)
+scene.render.filepath = str(folder / "f12.exr")
+bpy.ops.render.render(write_still=True)
+""",
+        tmp_path,
+        blend=blend,
+    )
+    support.assert_equal(exr.read(tmp_path / "out.exr")[0], exr.read(tmp_path / "f12.exr")[0])

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from engine import exr
+from engine.access import Access
 from engine.job import Job, Node
+from engine.pool import WorkerPool
 from engine.session import RenderSession
 from engine.store import JobStore
 
@@ -63,13 +65,18 @@ def new_session(scene: Scene, tmp_path: Path, node_tmp: Path, mark: str) -> Iter
     started: list[RenderSession] = []
 
     def new(
-        *nodes: Node, command: list[str] | None = None, folder: Path | None = None, **changes: object
+        *nodes: Node,
+        command: list[str] | None = None,
+        folder: Path | None = None,
+        access: Access | None = None,
+        pool: WorkerPool | None = None,
+        **changes: object,
     ) -> support.Drive:
         job: Job = replace(support.job_for(scene.blend, scene.version), **changes)  # type: ignore[arg-type]
         store = JobStore.create(folder or tmp_path / "job", job)
         shutil.copy(changes.get("source", scene.blend), store.snapshot)  # type: ignore[arg-type]
         session = RenderSession(
-            job, nodes, store, access=None, local_blender=command or [str(support.BLENDER)]
+            job, nodes, store, access=access, local_blender=command or [str(support.BLENDER)], pool=pool
         )
         started.append(session)
         session.start()

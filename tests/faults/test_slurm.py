@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,32 @@ def test_cancel_takes_a_job_out_of_the_queue(
         assert support.wait_until(lambda: not slurm.jobs("PENDING"), 10)
         slurm.run("scancel", *slurm.jobs())
         holder.wait()
+
+
+@pytest.mark.parametrize("backend", ["paramiko", "openssh"])
+def test_cancel_behind_ssh(
+    session: NewSession,  # noqa: F811
+    slurm: Slurm,
+    tmp_path: Path,
+    node_tmp: Path,
+    mark: str,
+    backend: str,
+) -> None:
+    """The job leaves the queue at once, and does not take a machine later for nobody."""
+    environment = {"SLURM_CONF": str(slurm.config), support.MARK: mark, "TMPDIR": str(node_tmp)}
+    with ExitStack() as stack:
+        login = stack.enter_context(Sshd(tmp_path / "login", environment=environment))
+        holder = subprocess.Popen(["srun", f"--ntasks={CPUS}", "sleep", "300"], env=slurm.environment)
+        stack.callback(holder.wait)
+        stack.callback(holder.kill)
+        assert support.wait_until(lambda: bool(slurm.jobs("RUNNING")), 20)
+        node = login.node(
+            "cluster", blender=str(support.BLENDER), threads=1, launcher="srun", backend=backend
+        )
+        drive = session(node, access=login.access())
+        drive.until(lambda m: isinstance(m, NodeChanged) and "queued and waiting" in m.status.detail)
+        assert len(slurm.jobs("PENDING")) == 1
+        drive.session.cancel()
+        assert drive.to_the_end().outcome == "cancelled"
+        assert slurm.jobs("PENDING") == []
+        assert len(slurm.jobs("RUNNING")) == 1, "somebody else's job goes on"

@@ -283,7 +283,7 @@ def test_a_node_that_joins_when_half_is_done(
     one = machines("one")
     source = str(slow_scene.blend)
     drive = session(HERE, access=access_to(one, folder=tmp_path), tile_size=16, source=source)
-    drive.tiles(len(drive.session._tiles) // 2)
+    drive.tiles(drive.session._scheduler.total // 2)
     drive.session.add_node(remote(one, "late"))
     done = drive.to_the_end()
     assert done.outcome == "done"

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from .. import support
+from . import stage as stages
+from .stage import Stage
 from .window import TRIXIE, Home
 
 
@@ -30,6 +32,13 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = folder.rglob("*.zip")
     return path
+
+
+@pytest.fixture(scope="session")
+def stage(archive: Path) -> Iterator[Stage]:
+    """One window for all tests that act in one; the render comes first, by the names of the files."""
+    with stages.stage(archive) as stage:
+        yield stage
 
 
 @pytest.fixture

@@ -18,10 +18,17 @@ from .desktop import Desktop
 from .node import TrixieNode
 from .window import Home, Window
 
+EXTENSION = "bl_ext.user_default.distributed_cycles"
 STATUS = "C.window_manager.distributed_cycles"
 PICTURES = support.REPOSITORY / "build" / "gui"
 """Where screenshots go: those in docs/images come from there."""
+PREFERENCES = f"C.preferences.addons[{EXTENSION!r}].preferences"
 AREA = "next(a for a in C.window_manager.windows[0].screen.areas if a.type == {!r})"
+IS_EXPANDED = f"""
+import addon_utils
+value = any(addon_utils.module_bl_info(module)["show_expanded"]
+            for module in addon_utils.modules() if module.__name__ == {EXTENSION!r})
+"""
 USE_EDITOR = """
 import bpy
 bpy.context.preferences.view.render_display_type = 'AREA'
@@ -91,8 +98,11 @@ class Stage:
             "C.window_manager.addon_search = 'Distributed Cycles'"
         )
         self.window.wait_for_drawing()
-        self.desktop.click(*self.window.find_operator("preferences.addon_expand(", "PREFERENCES", at=0.02))
-        self.window.wait_for_drawing()
+        if not self.window.execute(IS_EXPANDED):
+            self.desktop.click(
+                *self.window.find_operator("preferences.addon_expand(", "PREFERENCES", at=0.02)
+            )
+            self.window.wait_for_drawing()
         yield
         self.window.execute(f"{AREA.format('PREFERENCES')}.type = 'IMAGE_EDITOR'")
         self.window.wait_for_drawing()
@@ -158,5 +168,6 @@ def stage(archive: Path) -> Iterator[Stage]:
             *("blender", "--background", "--factory-startup", "--python-exit-code", "1"),
             *("--python", home.inside("demo_scene.py"), "--python-expr", SCENE, "--", scene),
         )
-        with Window(home, desktop, "--online-mode", scene) as window:
+        # One that can be sent to a node; those of Debian's are spread over the system.
+        with Window(home, desktop, "--online-mode", scene, program=home.portable()) as window:
             yield Stage(home, desktop, window, node, mark)

@@ -22,6 +22,8 @@ TRIXIE = Path(os.environ.get("DC_CHROOT") or CACHE / "distributed-cycles" / "tri
 START_S = 90
 """Software OpenGL draws the first window slowly."""
 REMOVE_S = 15
+DEBIAN_BLENDER = ("usr/bin/blender", "usr/share/blender")
+"""Program and data, from the root of the trixie."""
 STEP = 14
 """Pixels; buttons are 20 high."""
 PAGE_CLICKS = 6
@@ -71,11 +73,21 @@ class Home:
             "import bpy; bpy.context.preferences.view.show_splash = False; bpy.ops.wm.save_userpref()",
         )
 
+    def portable(self) -> str:
+        """Debian's Blender with its data beside it, in a folder that can be sent; the program inside the trixie."""
+        folder = self.folder / "blender-4.3.2-linux-x64"
+        folder.mkdir()
+        program, data = (TRIXIE / path for path in DEBIAN_BLENDER)
+        for source, target in ((program, folder / "blender"), (data, folder / "4.3")):
+            # As links: nobody writes to them.
+            subprocess.run(["cp", "-Rl", str(source), str(target)], check=True)
+        return self.inside(folder.name, "blender")
+
 
 class Window:
     """The running Blender: `ask` looks into it, `find` looks for a button; acting is the Desktop's."""
 
-    def __init__(self, home: Home, desktop: Desktop, *arguments: str) -> None:
+    def __init__(self, home: Home, desktop: Desktop, *arguments: str, program: str = "blender") -> None:
         self.home, self.desktop = home, desktop
         shutil.copy(Path(__file__).with_name("inside.py"), home.folder)
         self._socket = home.folder / "socket"
@@ -86,7 +98,7 @@ class Window:
         }
         script = ["--python", home.inside("inside.py")]
         geometry = ["--window-geometry", "0", "0", *map(str, SIZE)]
-        self._command = home.command("blender", *geometry, *arguments, *script, **environment)
+        self._command = home.command(program, *geometry, *arguments, *script, **environment)
 
     def __enter__(self) -> Window:
         self.log = self.home.folder / "blender.log"

@@ -7,9 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +58,10 @@ def found_on(node: Sshd, version: tuple[int, int, int], **changes: object) -> No
     return check_node(node.node(**changes), access=node.access(), local_blender=blender, version=version)
 
 
+def logins(node: Sshd) -> int:
+    return node.log.read_text().count("Accepted publickey")
+
+
 def test_a_node_without_blender(node: Sshd) -> None:
     with pytest.raises(BlenderNotFound) as missing:
         found_on(node, (4, 5, 3))
@@ -108,7 +110,9 @@ def test_the_worker_has_the_last_word(node: Sshd, home: Path, version: tuple[int
     with pytest.raises(BlenderUnsuitable, match="ended with status 0 before it answered"):
         found_on(node, version)
     real_blender(home / "blender-2" / "blender")
+    before = logins(node)
     assert found_on(node, version).blender_version == version
+    assert logins(node) == before + 1, "a code that is good for one login would be asked for again"
 
 
 def test_the_best_one_first() -> None:
@@ -137,65 +141,6 @@ def test_a_launcher_is_put_before_it(node: Sshd, home: Path, version: tuple[int,
     launcher = f'env DC_NOTE=\'{note}\' sh -c \'echo "$0" "$1" >> "$DC_NOTE"; exec "$0" "$@"\''
     assert found_on(node, version, launcher=launcher).blender_version == version
     assert note.read_text().splitlines()[-1].endswith("/blender --background")
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Blender in one folder with all it needs but Python, as an archive from blender.org unpacks to."""
-    folder = tmp_path_factory.mktemp("installation") / "blender-linux-x64"
-    library = folder / "library"
-    library.mkdir(parents=True)
-    (folder / "4.5").mkdir()
-    (folder / "4.5" / "config").mkdir()
-    (folder / "4.5" / "config" / "userpref.blend").write_text("secret")
-    python = os.environ.get("BPY_PYTHON", sys.executable)
-    code = "from importlib.util import find_spec as f; print(f('bpy').origin, f('numpy').origin, sep='|')"
-    printed = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
-    for package in (Path(origin).parent for origin in printed.strip().split("|")):
-        for source in (package, package.with_name("numpy.libs")):
-            if source.exists() and not (library / source.name).exists():
-                subprocess.run(["cp", "-Rl", str(source), str(library)], check=True)
-    shutil.copy(support.BLENDER.with_name("bpy_as_blender.py"), library)
-    program = folder / "blender"
-    base = Path(python).resolve()
-    program.write_text(
-        '#!/bin/sh\nhere=$(dirname "$(readlink -f "$0")")\n'
-        f'PYTHONPATH="$here/library" exec {base} "$here/library/bpy_as_blender.py" "$@"\n'
-    )
-    program.chmod(0o755)
-    return folder
-
-
-def test_sending_our_own_blender_to_a_bare_node(
-    node: Sshd, home: Path, installation: Path, version: tuple[int, int, int]
-) -> None:
-    local = installation / "blender"
-    with pytest.raises(BlenderNotFound):
-        found_on(node, version, local=local)
-    said: list[str] = []
-    start = time.monotonic()
-    info = check_node(
-        node.node(send_blender=True),
-        access=node.access(),
-        local_blender=[str(local)],
-        version=version,
-        say=lambda state, detail: said.append(f"{state}: {detail}"),
-    )
-    seconds = time.monotonic() - start
-    size = delivery.own_installation(str(local)).size  # type: ignore[union-attr] # it is one
-    print(f"{size / 1e6:.0f} MB sent, unpacked and started in {seconds:.1f} s")
-    assert info.blender_version == version
-    assert f"syncing: sending Blender: 0% of {delivery.megabytes(size)}" in said
-    assert f"syncing: sending Blender: 100% of {delivery.megabytes(size)}" in said
-    kept = list((home / CACHE).iterdir())
-    assert len(kept) == 1
-    assert len(kept[0].name) == 32
-    assert not (kept[0] / "4.5" / "config").exists(), "what is its user's own stays here"
-    # From now on it is there like any other.
-    before = kept[0].stat().st_ctime_ns
-    assert found_on(node, version).blender_version == version
-    assert list((home / CACHE).iterdir()) == kept
-    assert kept[0].stat().st_ctime_ns == before
 
 
 def small_installation(folder: Path) -> Path:
@@ -304,7 +249,7 @@ def test_platforms(system: str, name: str) -> None:
 
 
 def test_commands_for_windows_keep_their_quotes_apart() -> None:
-    """cmd.exe is not asked here: Wine has no tar."""
+    """What cmd.exe makes of them, test_wine has."""
     for line in (
         delivery.receive_command("k" * 32, Shell.CMD),
         delivery.present_command("k" * 32, Shell.CMD),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import tree_sitter
+import tree_sitter_powershell
 
-from engine.job import ConnectError
+from engine.bootstrap import worker_words
+from engine.job import ConnectError, Node
 from engine.locate import Found, search
 from engine.shells import PROBE, Shell, command_line, quoted, shell_of
 
@@ -179,6 +183,45 @@ def test_a_login_that_runs_nothing_is_named_with_its_words() -> None:
 def test_powershell(words: list[str], line: str) -> None:
     """Not run here; by about_Quoting_Rules and about_Operators."""
     assert command_line(words, Shell.POWERSHELL) == line
+
+
+def powershell_words(line: str) -> list[str]:
+    """The words of the one command that `line` is, by a grammar of PowerShell that is not ours."""
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
+    root = parser.parse(line.encode()).root_node
+    assert not root.has_error, root
+    (command,) = _below(root, "command")
+    words = []
+    for node in (command.child_by_field_name("command_name"), *_elements(command)):
+        assert node is not None
+        text = (node.text or b"").decode()
+        if _below(node, "verbatim_string_characters"):
+            text = re.sub("(['\u2018\u2019\u201a\u201b])\\1", r"\1", text[1:-1])
+        words.append(text)
+    return words
+
+
+def _elements(command: tree_sitter.Node) -> list[tree_sitter.Node]:
+    elements = command.child_by_field_name("command_elements")
+    found = elements.children if elements else []
+    return [node for node in found if node.type != "command_argument_sep"]
+
+
+def _below(node: tree_sitter.Node, kind: str) -> list[tree_sitter.Node]:
+    if node.type == kind:
+        return [node]
+    return [found for child in node.children for found in _below(child, kind)]
+
+
+@pytest.mark.parametrize(
+    "path", ["blender", r"C:\b\blender.exe", r"C:\Program Files\it's (x86)\b.exe", "ünï 日本\\b"]
+)
+def test_powershell_reads_the_words_that_were_meant(path: str) -> None:
+    """PowerShell itself is not here; whether a line is one command with these words, its grammar tells."""
+    for words in ([path, *WORDS], worker_words([path], Node("n"))):
+        assert powershell_words(command_line(words, Shell.POWERSHELL)) == words
+    line = command_line(["cmd", "/d", "/c", 'chcp 65001>nul&echo %A% "b"'], Shell.POWERSHELL)
+    assert powershell_words(line) == ["cmd", "/d", "/c", 'chcp 65001>nul&echo %A% "b"']
 
 
 def test_powershell_with_a_launcher_needs_no_call_operator() -> None:

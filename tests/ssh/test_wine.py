@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from engine import delivery
 from engine.bootstrap import remote_command, worker_words
 from engine.job import Node
 from engine.locate import Found, search, suitable
 from engine.shells import Shell, command_line, shell_of
+from engine.transport import ProcessChannel
 
 SOURCES = Path(__file__).parents[1] / "wine"
 
@@ -75,6 +77,11 @@ class Wine:
         )
         return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
 
+    def open(self, command: str) -> ProcessChannel:
+        settings = [f"{name}={self._environment[name]}" for name in ("WINEPREFIX", "WINEDEBUG", "LC_ALL")]
+        words = ["env", "-u", "DISPLAY", *settings, f"DC_COMMAND={command}", "wine", str(self._sshd)]
+        return ProcessChannel(words, 0, "wine")
+
     def stop(self) -> None:
         subprocess.run(["wineserver", "-k"], env=self._environment, check=False)
         self._waiting.communicate()
@@ -127,3 +134,27 @@ def test_the_search(wine: Wine, blender: Path) -> None:
     assert best == Found("C:\\Program Files\\Blender Foundation\\Blender 4.2\\blender.exe", (4, 2, 1))
     # And it can be started by the path that was found.
     assert wine.run(command_line([best.path, "--version"], Shell.CMD), 20)[1].startswith("Blender 4.2.1")
+
+
+def test_a_blender_is_received(wine: Wine, blender: Path, tmp_path: Path) -> None:
+    """cmd.exe makes the folders, moves them and says where; Windows' own tar is played by the system's."""
+    shutil.copy(wine.compile("tar"), wine.drive / "windows" / "system32" / "tar.exe")
+    folder = tmp_path / "blender-4.5.3-windows-x64"
+    (folder / "4.5" / "data files").mkdir(parents=True)
+    (folder / "4.5" / "data files" / "noise").write_bytes(os.urandom(1 << 20))
+    shutil.copy(blender, folder / "blender.exe")
+    installation = delivery.Installation(folder)
+    said: list[str] = []
+    path = delivery.deliver(wine, Shell.CMD, installation, said.append)
+    assert path.endswith(f".cache\\distributed-cycles\\blender\\{installation.key()}\\blender.exe")
+    assert "sending Blender: 100% of 1 MB" in said
+    assert wine.run(command_line([path, "--version"], Shell.CMD), 20)[1].startswith("Blender 4.5.3")
+    place = wine.drive / path.removeprefix("C:\\").replace("\\", "/")
+    noise = place.parent / "4.5" / "data files" / "noise"
+    assert noise.read_bytes() == (folder / "4.5" / "data files" / "noise").read_bytes()
+    assert [entry.name for entry in place.parents[1].iterdir()] == [installation.key()]
+    # It is there now, for the search too, and is not sent again.
+    said.clear()
+    assert delivery.deliver(wine, Shell.CMD, installation, said.append) == path
+    assert said == ["looking at the Blender to send"]
+    assert path in [one.path for one in search(wine, Shell.CMD).found]

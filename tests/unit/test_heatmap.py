@@ -12,8 +12,9 @@ import pytest
 from engine import exr, heatmap
 from engine.job import Job, Rect
 from engine.merge import Tiles
-from engine.tiling import split
+from engine.tiling import Grid
 
+from ..support import cells
 from .test_store import job
 
 SPEEDS = {"workstation": 1.0, "laptop": 5.0, "pi": 40.0}
@@ -35,7 +36,8 @@ def cost(rect: Rect) -> float:
 
 def heat_of(this: Job, tmp_path: Path, channels: dict[str, np.ndarray]) -> heatmap.HeatMap:
     files, entries = [], {}
-    for number, tile in enumerate(split(this.region, 16)):
+    grid = Grid(this.region, 16, 0)
+    for number, tile in enumerate(sorted(cells(grid), key=grid.from_centre)):
         rect = tile.rect
         top = this.height - rect.top
         rows = (slice(top, top + rect.height), slice(rect.x, rect.right))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from engine import exr, sample_count
 from engine.job import Job, Rect
 from engine.merge import Tiles, write_frame
-from engine.tiling import split, split_samples, tiles_of
+from engine.tiling import Grid, SampleGrid, grid_of
 
+from ..support import cells
 from .test_store import job
 
 COUNT = "ViewLayer.Debug Sample Count.X"
@@ -40,7 +41,7 @@ def test_sample_counts_have_the_scale_of_the_frame(tmp_path: Path, seed: int, mo
     random = np.random.default_rng(seed)
     counts = random.integers(1, most + 1, (24, 40)).astype(F32)
     files, samples = [], {}
-    for tile in split(this.region, 16):
+    for tile in cells(Grid(this.region, 16, 0)):
         top = 24 - tile.rect.top
         part = counts[top : top + tile.rect.height, tile.rect.x : tile.rect.right]
         path = tmp_path / f"{tile.index}.exr"
@@ -55,7 +56,7 @@ def test_sample_counts_have_the_scale_of_the_frame(tmp_path: Path, seed: int, mo
 
 def test_parts_of_the_samples(tmp_path: Path) -> None:
     this = small(samples=10, sample_parts=3)
-    parts = tiles_of(this)
+    parts = cells(grid_of(this))
     assert [(part.samples.first, part.samples.count) for part in parts if part.samples] == [
         (0, 3),
         (3, 3),
@@ -89,7 +90,7 @@ def test_parts_are_weighted_by_the_samples_of_each_pixel(tmp_path: Path) -> None
     """Adaptive sampling: pixels have fewer samples in one part than in the other."""
     this = small(samples=64, sample_parts=2)
     files = []
-    for part, (value, count) in zip(tiles_of(this), ((1.0, 8), (4.0, 24)), strict=True):
+    for part, (value, count) in zip(cells(grid_of(this)), ((1.0, 8), (4.0, 24)), strict=True):
         planes = {
             "ViewLayer.Combined.R": np.full((24, 40), value, F32),
             COUNT: np.full((24, 40), count / 32, F32),
@@ -97,7 +98,7 @@ def test_parts_are_weighted_by_the_samples_of_each_pixel(tmp_path: Path) -> None
         path = tmp_path / f"{part.index}.exr"
         exr.write(path, planes, {})
         files.append((part, path))
-    tiles = Tiles(this, files, {0: {"ViewLayer": 32}, 1: {"ViewLayer": 32}})
+    tiles = Tiles(this, files, {part.index: {"ViewLayer": 32} for part, _ in files})
     frame, _ = merged(tiles, this, tmp_path)
     assert frame["ViewLayer.Combined.R"] == pytest.approx((8 * 1 + 24 * 4) / 32)
     assert sample_count.counts(frame[COUNT], tiles.samples["ViewLayer"]) == pytest.approx(32)
@@ -105,7 +106,7 @@ def test_parts_are_weighted_by_the_samples_of_each_pixel(tmp_path: Path) -> None
 
 @given(samples=st.integers(1, 5000), parts=st.integers(1, 200))
 def test_every_sample_is_rendered_once(samples: int, parts: int) -> None:
-    ranges = [tile.samples for tile in split_samples(Rect(0, 0, 8, 8), samples, min(parts, samples))]
+    ranges = [tile.samples for tile in cells(SampleGrid(Rect(0, 0, 8, 8), samples, min(parts, samples)))]
     covered = [first for part in ranges if part for first in range(part.first, part.first + part.count)]
     assert covered == list(range(samples))
     assert all(part and part.count > 0 for part in ranges)
@@ -114,7 +115,7 @@ def test_every_sample_is_rendered_once(samples: int, parts: int) -> None:
 def test_times_add_up_and_the_rest_is_kept(tmp_path: Path) -> None:
     this = small(source="/home/me/scene.blend")
     files = []
-    for tile in split(this.region, 16):
+    for tile in cells(Grid(this.region, 16, 0)):
         path = tmp_path / f"{tile.index}.exr"
         header = {
             "cycles.ViewLayer.render_time": ("string", b"20:00.50"),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.job import Rect
-from engine.tiling import LARGEST_AUTO_PX, auto_tile_size, border, split, with_overscan
+from engine.job import Rect, Tile
+from engine.tiling import Grid, border, smallest_tile, with_overscan
+
+from ..support import cells
 
 sizes = st.integers(1, 20000)
 
@@ -23,35 +28,52 @@ def regions(draw: st.DrawFn) -> Rect:
     )
 
 
-@given(regions(), st.integers(7, 256))
-def test_tiles_cover_every_pixel_once(region: Rect, size: int) -> None:
+def coverage(region: Rect, tiles: Iterable[Tile]) -> np.ndarray:
     count = np.zeros((region.top, region.right), np.int32)
-    for tile in split(region, size):
-        count[tile.rect.y : tile.rect.top, tile.rect.x : tile.rect.right] += 1
+    for tile in tiles:
         assert region.contains(tile.rect)
-        assert 0 < tile.rect.width <= size
-        assert 0 < tile.rect.height <= size
-    assert (count[region.y :, region.x :] == 1).all()
-    assert count.sum() == region.area
+        count[tile.rect.y : tile.rect.top, tile.rect.x : tile.rect.right] += 1
+    assert count.sum() == count[region.y :, region.x :].sum()
+    return count[region.y :, region.x :]
 
 
 @given(regions(), st.integers(7, 256))
-def test_no_slivers_and_stable_order(region: Rect, size: int) -> None:
-    tiles = split(region, size)
-    widths = {tile.rect.width for tile in tiles}
-    heights = {tile.rect.height for tile in tiles}
-    assert max(widths) - min(widths) <= 1
-    assert max(heights) - min(heights) <= 1
-    assert [tile.index for tile in tiles] == list(range(len(tiles)))
-    assert tiles == split(region, size)
+def test_cells_cover_every_pixel_once(region: Rect, size: int) -> None:
+    grid = Grid(region, size, 0)
+    found = cells(grid)
+    assert (coverage(region, found) == 1).all()
+    assert len(found) == grid.cells
+    assert max(max(tile.rect.width, tile.rect.height) for tile in found) <= size
 
 
-def test_the_centre_comes_first() -> None:
-    tiles = split(Rect(0, 0, 640, 360), 64)
-    first, last = tiles[0].rect, tiles[-1].rect
-    assert abs(first.x + first.width / 2 - 320) <= 64
-    assert abs(first.y + first.height / 2 - 180) <= 64
-    assert last.x in (0, 576)
+@given(regions(), st.integers(7, 256))
+def test_no_slivers(region: Rect, size: int) -> None:
+    found = cells(Grid(region, size, 0))
+    for edges in ({tile.rect.width for tile in found}, {tile.rect.height for tile in found}):
+        assert max(edges) - min(edges) <= 1
+
+
+@given(regions(), st.integers(4, 64), st.randoms())
+def test_an_index_alone_says_which_tile_it_is(region: Rect, size: int, chance: random.Random) -> None:
+    grid, again = Grid(region, size, 0), Grid(region, size, 0)
+    tile = grid.tile(0)
+    assert tile.rect == region
+    while halves := grid.halves(tile):
+        assert halves[0].rect.area + halves[1].rect.area == tile.rect.area
+        assert all(tile.rect.contains(half.rect) for half in halves)
+        assert not halves[0].rect.contains(halves[1].rect)
+        tile = chance.choice(halves)
+        assert again.tile(tile.index) == tile
+    with pytest.raises(ValueError, match="there is no tile"):
+        grid.tile(2 * tile.index + 1)
+
+
+def test_distance_is_that_of_the_nearest_point() -> None:
+    grid = Grid(Rect(0, 0, 640, 360), 64, 0)
+    assert grid.from_centre(Tile(0, Rect(0, 0, 640, 360))) == 0
+    assert grid.from_centre(Tile(1, Rect(0, 0, 319, 360))) == 4
+    near, far = Tile(1, Rect(300, 100, 10, 10)), Tile(1, Rect(0, 0, 10, 10))
+    assert 0 < grid.from_centre(near) < grid.from_centre(far)
 
 
 def as_blender_reads_it(fraction: float, size: int) -> int:
@@ -78,23 +100,17 @@ def test_border_on_every_edge_of_real_sizes(size: int) -> None:
 
 @given(regions(), st.integers(7, 256), st.integers(0, 32))
 def test_overscan_stays_in_the_region(region: Rect, size: int, overscan: int) -> None:
-    for tile in split(region, size)[:20]:
+    grid = Grid(region, size, overscan)
+    for tile in cells(grid)[:20]:
         grown = with_overscan(tile.rect, overscan, region)
         assert region.contains(grown)
         assert grown.contains(tile.rect)
         assert tile.rect.x - grown.x == min(overscan, tile.rect.x - region.x)
         assert grown.top - tile.rect.top == min(overscan, region.top - tile.rect.top)
+        assert grid.rendered_pixels(tile) == grown.area
 
 
-@given(regions(), st.integers(1, 64), st.sampled_from([0, 4, 16]))
-def test_automatic_size_is_usable(region: Rect, workers: int, overscan: int) -> None:
-    size = auto_tile_size(region, workers, overscan)
-    assert size % 8 == 0
-    assert max(32, 16 * overscan) <= size <= LARGEST_AUTO_PX
-
-
-def test_automatic_size_gives_each_worker_its_share() -> None:
-    region = Rect(0, 0, 1920, 1080)
-    few, many = (len(split(region, auto_tile_size(region, workers, 0))) for workers in (2, 16))
-    assert 40 <= few <= 100
-    assert many >= 16 * 20
+@pytest.mark.parametrize("overscan", [4, 16])
+def test_the_smallest_tile_is_worth_its_margin(overscan: int) -> None:
+    edge = smallest_tile(overscan)
+    assert (edge + 2 * overscan) ** 2 < 1.6 * edge**2
