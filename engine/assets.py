@@ -37,7 +37,7 @@ def scene_files(wanted: Iterable[Wanted]) -> tuple[tuple[SceneFile, ...], tuple[
     for want in wanted:
         if Path(want.path).is_file():
             place = mirrored(os.path.normpath(want.name))
-            found.setdefault(place, SceneFile(source=want.path, path=place))
+            found.setdefault(place, SceneFile(source=str(Path(want.path).absolute()), path=place))
         else:
             missing.setdefault(want.path, want)
     return tuple(found.values()), tuple(missing.values())

@@ -37,16 +37,31 @@ NOTE_BYTES = 4
 _LENGTH = re.compile(r"\[(\d+)\]")
 
 
-def scene_name(job: Job, snapshot: Path) -> str:
-    """The same for two jobs of an unchanged scene with unchanged files; empty where that cannot be told."""
+def states_of(job: Job) -> str:
+    """What tells whether the files that the scene uses are the ones they were; empty where that cannot be told."""
+    found = hashlib.sha256()
     try:
-        found = hashlib.sha256(scene_digest(snapshot, job.ignored).encode())
+        for file in job.files:
+            state = Path(file.source).stat()
+            # Tools that put a file's time back leave that of the change.
+            times = state.st_mtime_ns, state.st_ctime_ns
+            found.update(repr((file, state.st_size, times, state.st_ino)).encode())
+    except OSError:
+        return ""
+    return found.hexdigest()
+
+
+def scene_name(job: Job, snapshot: Path, states: str) -> str:
+    """The same for two jobs of an unchanged scene whose files are in the same states; empty where
+    that cannot be told."""
+    if not states:
+        return ""
+    found = hashlib.sha256(states.encode())
+    try:
+        found.update(scene_digest(snapshot, job.ignored).encode())
         for entry in job.pixels:
             for name in entry.files:
                 found.update((snapshot.parent / name).read_bytes())
-        for file in job.files:
-            state = Path(file.source).stat()
-            found.update(repr((file, state.st_size, state.st_mtime_ns, state.st_ino)).encode())
     except OSError:
         return ""
     return found.hexdigest()

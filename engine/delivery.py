@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import os
 import platform
 import secrets
@@ -120,12 +121,11 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Names and paths below `folder`, always in the same order, without what is its user's own."""
     root = folder.resolve()
     is_bundle = (folder / "Blender.app").is_dir()
-    for source in sorted(folder.rglob("*")):
+    # Beside a bundle is the rest of /Applications.
+    for source in sorted((folder / "Blender.app" if is_bundle else folder).rglob("*")):
         name = PurePosixPath(source.relative_to(folder).as_posix())
         if "__pycache__" in name.parts or name.parts[0] == "portable" or name.parts[1:2] == ("config",):
             continue
-        if is_bundle and name.parts[0] != "Blender.app":
-            continue  # /Applications
         if source.is_symlink():
             # A link to a place outside leads nowhere on another machine.
             if not source.resolve().is_relative_to(root) or source.readlink().is_absolute():
@@ -177,7 +177,13 @@ def _repack(path: Path, archive: tarfile.TarFile, say: Callable[[int], None]) ->
                     archive.addfile(_nobody(info), packed_tar.extractfile(info) if info.isfile() else None)
                     say(raw.tell())
                     yield name
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
+                # The checksum of the whole comes last; tarfile stops before it.
+                while packed_tar.fileobj is not None and packed_tar.fileobj.read(PIECE_BYTES):
+                    pass
+        except (
+            *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError),
+            *(EOFError, zlib.error, OSError),
+        ) as error:
             raise BlenderNotFound(
                 f"The archive {path} cannot be read ({error}).", "Name an archive from blender.org."
             ) from None

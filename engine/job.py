@@ -220,6 +220,8 @@ class Job:
     """The devices of that kind, and the CPU perhaps, that are ticked there."""
     use_auto_tile_size: bool = False
     """Whether the sizes of tiles follow the work; else each has `tile_size`."""
+    working_space: str = ""
+    """Of the colors in the .blend, from Blender 5.0 on."""
     ignored: tuple[str, ...] = ()
     """Datablocks of the snapshot that no render reads, the pictures of renders: "IMRender Result"."""
     ocio: str = ""

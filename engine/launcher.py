@@ -28,9 +28,14 @@ def prepared(launcher: str, job_name: str = "") -> str:
     return _SRUN.sub(rf"\1 {options}", launcher.strip(), count=1)
 
 
-def leave_queue_command(job_name: str) -> str:
-    """What takes a job out of Slurm's queue; one that runs is let alone, it ends by itself."""
-    return f"scancel --state=PENDING --name={job_name}"
+def leave_queue_command(launcher: str, job_name: str) -> str:
+    """What takes a job out of Slurm's queue; one that runs is let alone, it ends by itself.
+
+    It is found where the launcher's srun is, and run on the machine on which that is.
+    """
+    found = _SRUN.match(launcher.strip())
+    before = found[1].removesuffix("srun") if found else ""
+    return f"{before}scancel --state=PENDING --name={job_name}"
 
 
 def is_srun(launcher: str) -> bool:

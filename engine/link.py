@@ -12,7 +12,15 @@ from contextlib import suppress
 from typing import Any
 
 from .bootstrap import OLDEST_BLENDER, TOO_OLD, first_line
-from .job import BlenderNotFound, BlenderUnsuitable, ConnectError, NodeError, NodeInfo, WorkerLost
+from .job import (
+    BlenderNotFound,
+    BlenderUnsuitable,
+    ConnectError,
+    NodeError,
+    NodeInfo,
+    SceneRefused,
+    WorkerLost,
+)
 from .launcher import is_queued
 from .transport import Channel
 from .worker.protocol import FrameError, encode, read_frame
@@ -112,8 +120,13 @@ class WorkerLink:
             item = self._inbox.get()
             if isinstance(item, NodeError):
                 raise item
-            # An order to stop is not for here; who gave it has noted it elsewhere too.
-            if item[0] != "stop" and item[0]["type"] == "restarting":
+            if isinstance(
+                item[0], str
+            ):  # An order to stop is not for here; who gave it has noted it elsewhere too.
+                continue
+            if item[0]["type"] == "error":
+                raise SceneRefused(f"The color management could not be stored there: {item[0].get('text')}.")
+            if item[0]["type"] == "restarting":
                 break
         self._patience = float("inf")
         self.start()

@@ -153,6 +153,8 @@ class NodeLife:
         self._pool = pool
         self._scene = scene
         self._is_kept = False
+        self._is_sound = True
+        """Whether its last answer was a tile: a GPU that failed once goes on failing in that process."""
         self._inbox: queue.Queue[Any] = queue.Queue()
         self._link: WorkerLink | None = None
         self._asked: dict[tuple[int, int], tuple[Tile, float]] = {}
@@ -180,7 +182,7 @@ class NodeLife:
 
     def stop(self, *, keep: bool = False) -> None:
         """End the thread, whatever it is doing. The worker ends too, or goes into the pool with `keep`."""
-        self._is_kept = keep and self._has_joined and self._pool is not None
+        self._is_kept = keep and self._has_joined and self._is_sound and self._pool is not None
         self._stopping.set()
         self._inbox.put(("stop", None, 0))
         if self._is_kept:
@@ -225,19 +227,27 @@ class NodeLife:
         self._inbox = queue.Queue()
         self._asked.clear()
         try:
-            with ExitStack() as cleanup:
-                self._state("connecting")
-                worker = self._kept_worker(cleanup) or self._new_worker(cleanup)
+            self._state("connecting")
+            worker = self._kept_worker()
+            is_new = worker is None
+            worker = worker or self._new_worker()
+            with worker.cleanup:
                 if self._stopping.is_set():
                     return
                 self._post(StateChanged(self.node.name, "syncing", "", worker.info))
-                if not self._has_open(worker) and not (self._sync(worker) and self._open(worker)):
-                    return
+                try:
+                    if not self._has_open(worker) and not (self._sync(worker) and self._open(worker)):
+                        return
+                except SceneRefused as error:
+                    if is_new:
+                        raise
+                    raise WorkerLost(error.message, "It is tried again in a new Blender.") from None
                 self._has_joined = True
                 self._post(Joined(self.node.name, worker.device, worker.gpus))
                 self._serve(worker.link)
                 if self._is_kept and self._pool is not None:
-                    worker.scene, worker.cleanup = self._scene_there(), cleanup.pop_all()
+                    worker.scene, worker.has_run_scripts = self._scene_there(), self._job.use_scripts
+                    worker.cleanup = worker.cleanup.pop_all()
                     self._pool.keep(self.node.name, self._key, worker)
         finally:
             self._link = None
@@ -247,27 +257,34 @@ class NodeLife:
         """Who has the same one can go on with this worker."""
         return self.node, self._share, self._job.blender_version, self._job.ocio
 
-    def _kept_worker(self, cleanup: ExitStack) -> KeptWorker | None:
+    def _kept_worker(self) -> KeptWorker | None:
         worker = self._pool.take(self.node.name, self._key) if self._pool is not None else None
-        if worker is not None:
-            cleanup.enter_context(worker.cleanup)
-            worker.link.deliver_to(self._inbox)
-            self._hold(worker.link)
+        if worker is None:
+            return None
+        # What scripts and add-ons did to its Blender, and which devices it was given, is not undone by opening a file.
+        is_marked = worker.has_run_scripts or self._job.use_scripts or self.node.use_preferences
+        if is_marked and not self._has_open(worker):
+            worker.cleanup.close()
+            return None
+        worker.link.deliver_to(self._inbox)
+        self._hold(worker.link)
         return worker
 
-    def _new_worker(self, cleanup: ExitStack) -> KeptWorker:
-        link, info = open_worker(
-            self.node,
-            self._inbox,
-            access=self._access,
-            local_blender=self._local_blender,
-            version=self._job.blender_version,
-            cleanup=cleanup,
-            starter=Starter(self._say_while_starting, self._hold),
-        )
-        worker = KeptWorker(link, info)
-        if not self._stopping.is_set():
-            self._restart_for_colors(worker)
+    def _new_worker(self) -> KeptWorker:
+        with ExitStack() as cleanup:
+            link, info = open_worker(
+                self.node,
+                self._inbox,
+                access=self._access,
+                local_blender=self._local_blender,
+                version=self._job.blender_version,
+                cleanup=cleanup,
+                starter=Starter(self._say_while_starting, self._hold),
+            )
+            worker = KeptWorker(link, info)
+            if not self._stopping.is_set():
+                self._restart_for_colors(worker)
+            worker.cleanup = cleanup.pop_all()
         return worker
 
     def _restart_for_colors(self, worker: KeptWorker) -> None:
@@ -339,6 +356,8 @@ class NodeLife:
             "pixels": [asdict(entry) for entry in job.pixels],
             "device": self.node.device,
             "share": self._share,
+            "working_space": job.working_space,
+            "by_samples": bool(job.sample_parts),
             "use_preferences": self.node.use_preferences,
             # F12's own devices count here; those of other machines are others.
             "own_device": job.compute_device if self.node.is_local else "",
@@ -360,6 +379,8 @@ class NodeLife:
                 raise item
             if item[0] == "stop":
                 return False
+            if isinstance(item[0], str):
+                continue  # What was meant for the worker before this one.
             header = item[0]
             if header["type"] == "opened":
                 worker.device = ", ".join((str(header["device"]), *map(str, header["names"])))
@@ -408,6 +429,7 @@ class NodeLife:
         if found is None or header["type"] not in ("tile", "error"):
             raise WorkerLost(f"The node answered what was not asked: {str(header)[:200]}")
         tile, asked = found
+        self._is_sound = header["type"] == "tile"
         name, attempt = self.node.name, int(header["attempt"])
         if header["type"] == "error":
             self._post(Spoiled(name, tile, attempt, str(header.get("text"))))

@@ -2,9 +2,9 @@
 
     NodeLife --keep--> WorkerPool (beats, notices who is gone, ends who waited too long) --take--> NodeLife
 
-A kept worker has its scene open and what Cycles built of it. Before it is given away it is asked to
-`rest`, which it answers after all that it was asked before: so it is alive, and nothing of the last
-render can come any more.
+A kept worker has its scene open and what Cycles built of it. Before it is taken over, and before it is given
+away, it is asked to `rest`, which it answers after all that it was asked before: so it is alive, renders
+nothing that nobody waits for, and nothing of the last render can come any more.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from .link import WorkerLink
 from .worker.protocol import HEARTBEAT_S
 
 END_S = 2.0
+SETTLE_S = 0.5
+"""One that still renders what others had first would be in the way of what comes next."""
 LIVENESS_S = 2.0
 """A kept worker that does not answer within so long is not waited for: a new one starts sooner."""
 
@@ -39,6 +41,8 @@ class KeptWorker:
     gpus: int = 0
     cleanup: ExitStack = field(default_factory=ExitStack)
     """Ends it and closes what it came through."""
+    has_run_scripts: bool = False
+    """Whether the file that was open last might leave something behind in its Python."""
 
 
 @dataclass(slots=True)
@@ -68,8 +72,11 @@ class WorkerPool:
             return sorted(self._kept)
 
     def keep(self, name: str, key: Hashable, worker: KeptWorker) -> None:
-        """Take a worker over. It is given only to who asks with the same `key`."""
+        """Take a worker over, if it is at rest. It is given only to who asks with the same `key`."""
         entry = _Entry(worker, key)
+        if not _answers(entry, SETTLE_S):
+            _end([entry])
+            return
         with self._lock:
             last = self._kept.pop(name, None)
             self._kept[name] = entry
@@ -88,7 +95,7 @@ class WorkerPool:
             found = self._kept.pop(name, None)
         if found is None:
             return None
-        if found.key == key and _answers(found):
+        if found.key == key and _answers(found, LIVENESS_S):
             return found.worker
         _end([found])
         return None
@@ -106,8 +113,11 @@ class WorkerPool:
         while True:
             time.sleep(HEARTBEAT_S)
             with self._lock:
-                ended = [name for name, entry in self._kept.items() if not self._is_good(entry)]
-                entries = [self._kept.pop(name) for name in ended]
+                kept = list(self._kept.items())
+            # Looking at one may close a connection, which takes its time.
+            bad = [(name, entry) for name, entry in kept if not self._is_good(entry)]
+            with self._lock:
+                entries = [self._kept.pop(name) for name, entry in bad if self._kept.get(name) is entry]
                 is_last = not self._kept
                 if is_last:
                     self._watch = None
@@ -129,9 +139,9 @@ class WorkerPool:
         return time.monotonic() - entry.since < self.seconds
 
 
-def _answers(entry: _Entry) -> bool:
+def _answers(entry: _Entry, timeout: float) -> bool:
     """Whether it is alive, and done with what it was asked before. What came until then is dropped."""
-    deadline = time.monotonic() + LIVENESS_S
+    deadline = time.monotonic() + timeout
     try:
         entry.worker.link.send({"type": "rest"})
         while True:

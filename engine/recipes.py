@@ -169,7 +169,8 @@ class RecipeBook:
         status = Path(path).stat()
         if self._memory is None or status.st_size < REMEMBERED_BYTES:
             return recipe_of(Path(path))
-        state = [path, status.st_size, status.st_mtime_ns, status.st_ino]
+        # Tools that put a file's time back leave that of the change.
+        state = [path, status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns]
         note = self._note(path)
         try:
             line, _, packed = note.read_bytes().partition(b"\n")

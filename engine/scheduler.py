@@ -44,6 +44,13 @@ GAIN_S = 0.05
 
 TRIED_NODES = 4
 """So many are asked at most whether they can use what waits."""
+TRIED_LEASES = 8
+"""So many are looked at for one that an idle node may take over."""
+STUCK_S = 30.0
+STUCK_TIMES = 4.0
+"""A node that takes so long, and so many times longer than expected, for a tile is not counted on any more."""
+STUCK_UNKNOWN_S = 300.0
+"""The same where nobody knows how fast it is."""
 
 UNKNOWN = 4.0
 """Doubt about the speed of a node that has rendered nothing yet, as a variance of its logarithm:
@@ -302,7 +309,7 @@ class Scheduler:
                 pass
         self._look_at_the_clock(now)
         self._assign(now, commands)
-        self._finish(commands)
+        self._finish(now, commands)
         return commands
 
     def _node(self, name: str) -> _Node:
@@ -369,7 +376,9 @@ class Scheduler:
         piece.failures += 1
         piece.failed_on |= {node.name}
         piece.reason = f"{node.name}: {reason}"
-        if piece.failures >= ATTEMPTS_PER_TILE and not piece.halves:
+        # Somebody who is at it since before may yet bring it.
+        is_alone = len(piece.leases) == 1 or piece.failures >= 2 * ATTEMPTS_PER_TILE
+        if piece.failures >= ATTEMPTS_PER_TILE and is_alone and not piece.halves:
             self._pieces.give_up(piece)
         self._end(lease, "failed", reason, now, commands)
         if piece.is_lost:
@@ -502,7 +511,7 @@ class Scheduler:
         if node.speed is None or left is None or not node.is_warm:
             probe = self._grid.pixels(self._grid.tile(0)) / (PROBES * len(self._nodes))
             return self._pieces.take(
-                probe * self._pieces.mean_density, lambda piece: self._suits(piece, node)
+                probe * self._pieces.mean_density, lambda piece: self._suits(piece, node, now)
             )
         begins = node.leases[-1].ends - now if depth else 0.0
         room = left - begins
@@ -510,7 +519,7 @@ class Scheduler:
             return None
         share = SHARE * math.exp(-math.sqrt(node.doubt)) * room
         most = node.speed * max(min(share, LONGEST_S), SHORTEST_S)
-        piece = self._pieces.take(most, lambda piece: self._suits(piece, node))
+        piece = self._pieces.take(most, lambda piece: self._suits(piece, node, now))
         if piece is None:
             return None
         lasts = piece.estimate / node.speed
@@ -525,30 +534,50 @@ class Scheduler:
             return None
         return piece
 
-    def _suits(self, piece: Piece, node: _Node) -> bool:
-        return node.name not in piece.failed_on or not self._somebody_else(piece)
+    def _suits(self, piece: Piece, node: _Node, now: float) -> bool:
+        return node.name not in piece.failed_on or not self._somebody_else(piece, now)
 
-    def _somebody_else(self, piece: Piece) -> bool:
+    def _somebody_else(self, piece: Piece, now: float) -> bool:
         """Whether a node that has not failed on `piece` could take it."""
-        return any(node.is_here and node.name not in piece.failed_on for node in self._nodes.values())
+        return any(
+            node.is_here and node.name not in piece.failed_on and not self._is_stuck(node, now)
+            for node in self._nodes.values()
+        )
+
+    def _is_stuck(self, node: _Node, now: float) -> bool:
+        if not node.leases:
+            return False
+        patience = STUCK_UNKNOWN_S
+        if node.speed:
+            patience = max(STUCK_S, STUCK_TIMES * node.leases[0].cost / node.speed)
+        return now - node.head_since > patience
 
     def _take_over(self, node: _Node, now: float, commands: list[Command]) -> bool:
         """Open again what would be back last, if `node` can have a part of it back sooner."""
-        while self._last:
-            time, _, lease = self._last[0]
+        passed: list[tuple[float, int, _Lease]] = []
+        found: _Lease | None = None
+        while self._last and found is None and len(passed) < TRIED_LEASES:
+            entry = heapq.heappop(self._last)
+            time, _, lease = entry
             if not self._is_valid(-time, lease):
-                heapq.heappop(self._last)
                 continue
-            if not self._gains(node, lease, now) or not self._suits(lease.piece, node):
-                return False
-            heapq.heappop(self._last)
-            if lease is lease.node.leases[0]:
-                lease.is_reopened = True
-                self._pieces.reopen(lease.piece)
+            if not self._gains(node, lease, now):
+                passed.append(entry)
+                break
+            if self._suits(lease.piece, node, now):
+                found = lease
             else:
-                self._end(lease, "dropped", f"{node.name} is free sooner", now, commands)
-            return True
-        return False
+                passed.append(entry)
+        for entry in passed:
+            heapq.heappush(self._last, entry)
+        if found is None:
+            return False
+        if found is found.node.leases[0]:
+            found.is_reopened = True
+            self._pieces.reopen(found.piece)
+        else:
+            self._end(found, "dropped", f"{node.name} is free sooner", now, commands)
+        return True
 
     def _gains(self, node: _Node, lease: _Lease, now: float) -> bool:
         left = lease.ends - now
@@ -559,6 +588,8 @@ class Scheduler:
                 return True
             parts = 2 if self._pieces.can_be_halved(lease.piece) else 1
             return lease.cost / (parts * node.speed) + GAIN_S < left
+        if is_head and self._is_stuck(owner, now):
+            return True
         if not is_head or node.speed is None:
             return False
         speed = node.speed
@@ -566,9 +597,11 @@ class Scheduler:
             speed = max(speed, self._speed_here - self._speed_busy)
         return lease.cost / speed + GAIN_S < left
 
-    def _finish(self, commands: list[Command]) -> None:
+    def _finish(self, now: float, commands: list[Command]) -> None:
         if self._pieces.open == 0:
             failed = list(self._pieces.missing_pieces())
+            if any(self._is_still_rendered(piece, now) for piece in failed):
+                return
             reason = failed[0].reason if failed else ""
         elif self._nodes and len(self._gone) == len(self._nodes):
             failed = list(self._pieces.missing_pieces())
@@ -577,3 +610,12 @@ class Scheduler:
             return
         self._is_finished = True
         commands.append(Finish(tuple(piece.tile for piece in failed), reason))
+
+    def _is_still_rendered(self, piece: Piece, now: float) -> bool:
+        """Whether somebody who is at a tile that holds `piece` may yet bring it, though others could not."""
+        holder: Piece | None = piece
+        while holder is not None:
+            if any(not self._is_stuck(lease.node, now) for lease in holder.leases):
+                return True
+            holder = holder.parent
+        return False

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from . import benchmark, denoise, exr, framebuffer, heatmap, merge, node
 from . import scheduler as plan
-from .blend import scene_name
+from .blend import scene_name, states_of
 from .job import (
     AnswersNeeded,
     EngineError,
@@ -119,7 +119,8 @@ class RenderSession:
         self._book = RecipeBook(recipes)
         self._sent: Counter[str] = Counter()
         self._pool = pool
-        self._scene = ""
+        self._scene: str | None = None
+        self._states = ""
         self._scene_lock = threading.Lock()
         self._nodes: dict[str, Node] = {}
         self._owners: dict[str, str] = {}
@@ -176,6 +177,10 @@ class RenderSession:
 
     def _run(self) -> None:
         self._started = time.monotonic()
+        if self._pool is not None:
+            # Before any node reads them: what changes from now on makes the next scene another one.
+            self._states = states_of(self._job)
+            threading.Thread(target=self._scene_name, name="dc-scene", daemon=True).start()
         error: EngineError | None = None
         outcome = "failed"
         try:
@@ -261,9 +266,10 @@ class RenderSession:
         life.start()
 
     def _scene_name(self) -> str:
-        """Called by nodes' threads; the first one works it out."""
+        """Called by nodes' threads; the first one works it out, and it lasts where the .blend is large."""
         with self._scene_lock:
-            self._scene = self._scene or scene_name(self._job, self._store.snapshot)
+            if self._scene is None:
+                self._scene = scene_name(self._job, self._store.snapshot, self._states)
             return self._scene
 
     def _take(self, event: node.NodeEvent | _Declined | Node | str) -> plan.Finish | None:
@@ -412,7 +418,8 @@ class RenderSession:
     def _finish_frame(self) -> bool:
         """From tiles to the frame that F12 would have given. Returns False when cancelled meanwhile."""
         for life in self._lives.values():
-            life.stop(keep=True)  # The denoiser wants this computer for itself.
+            # The denoiser wants this computer's processors, or its GPU's memory, for itself.
+            life.stop(keep=not (life.node.is_local and self._job.denoising and self._job.denoising.use_gpu))
         files = [(tile, self._store.tile_path(tile)) for tile in self._scheduler.kept()]
         merged = self._store.folder / "merged.exr"
         frame = self._store.frame_path
@@ -426,6 +433,10 @@ class RenderSession:
             if self._job.denoising is None:
                 channels = merge.without_helpers(self._job, tiles.channels)
                 merge.write_frame(self._job, tiles.bands(), channels, tiles.header, frame)
+                if self._job.sample_parts:
+                    self.framebuffer.show_file(
+                        frame
+                    )  # Parts of samples that were rendered twice were shown twice.
                 return True
             tiles.write(merged)
             self._messages.put(PhaseChanged("Denoising"))
@@ -455,7 +466,8 @@ class RenderSession:
             life.stop(keep=outcome == "done")
         deadline = time.monotonic() + STOP_S
         for life in self._lives.values():
-            life.join(max(0.0, deadline - time.monotonic()))
+            if not life.join(max(0.0, deadline - time.monotonic())):
+                life.stop()
         wall = time.monotonic() - self._started
         rows = []
         for name in self._lives:

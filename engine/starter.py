@@ -127,7 +127,7 @@ def _start_remote(
         try:
             name = f"distributed-cycles-{secrets.token_hex(4)}" if is_srun(node.launcher) else ""
             channel = connection.open(remote_command(one.path, node, shell, name))
-            leave_queue = partial(_leave_queue, connection, name) if name else None
+            leave_queue = partial(_leave_queue, connection, node.launcher, name) if name else None
             link, info = _start(channel, inbox, version, cleanup, starter, leave_queue)
         except (BlenderNotFound, BlenderUnsuitable) as error:
             failure = failure or error
@@ -138,10 +138,10 @@ def _start_remote(
     raise failure
 
 
-def _leave_queue(connection: Connection, job_name: str) -> None:
+def _leave_queue(connection: Connection, launcher: str, job_name: str) -> None:
     """srun on the node does not notice that nobody waits for it any more."""
     with suppress(NodeError):
-        connection.run(leave_queue_command(job_name), LEAVE_S)
+        connection.run(leave_queue_command(launcher, job_name), LEAVE_S)
 
 
 def _deliver(

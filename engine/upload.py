@@ -93,6 +93,7 @@ class Upload:
         self._is_stopped = False
         self._buffer = bytearray(CHUNK_BYTES)
         self.amount = Amount()
+        self._last_sent = time.monotonic()
 
     def run(self) -> bool:
         """Send what is missing there; False when told to stop meanwhile.
@@ -144,7 +145,11 @@ class Upload:
 
     def _ask(self, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
         self.amount.wire += len(payload)
+        self._send(header, payload)
+
+    def _send(self, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
         self._link.send(header, payload)
+        self._last_sent = time.monotonic()
 
     def _offer(self) -> bool:
         """Name all files to the node whose recipes are there; whether there was any."""
@@ -170,8 +175,11 @@ class Upload:
             try:
                 item = self._inbox.get(timeout=timeout) if timeout else self._inbox.get_nowait()
             except queue.Empty:
-                if timeout >= HEARTBEAT_S:
-                    self._link.send({"type": "ping"})
+                # Also while a large file is read here for the first time: a worker that hears nothing ends itself.
+                if time.monotonic() - self._last_sent >= HEARTBEAT_S:
+                    self._send({"type": "ping"})
+                    if self._unoffered and not self._to_send:
+                        self._say("reading the files here")
                 return
             timeout = 0.0
             header = self._header(item)
@@ -180,18 +188,23 @@ class Upload:
 
     def _answer(self) -> dict[str, Any] | None:
         """Wait for the next answer; None when told to stop."""
-        while True:
+        while not self._is_stopped:
             try:
-                return self._header(self._inbox.get(timeout=HEARTBEAT_S))
+                header = self._header(self._inbox.get(timeout=HEARTBEAT_S))
             except queue.Empty:
                 self._link.send({"type": "ping"})
+                continue
+            if header is not None:
+                return header
+        return None
 
     def _header(self, item: Any) -> dict[str, Any] | None:
-        """What an item of the inbox says; None for the word to stop."""
+        """What an item of the inbox says; None for what is no answer: the word to stop, or an order to a
+        worker that is gone."""
         if isinstance(item, NodeError):
             raise item
-        if item[0] == "stop":
-            self._is_stopped = True
+        if isinstance(item[0], str):
+            self._is_stopped = self._is_stopped or item[0] == "stop"
             return None
         header: dict[str, Any] = item[0]
         if header["type"] == "error":

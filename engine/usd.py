@@ -45,7 +45,11 @@ def _names(path: Path) -> list[str]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[: len(CRATE)] == CRATE:
             return [word.decode(errors="replace") for word in _words(data).split(b"\0")]
-        return [(long or short).decode(errors="replace") for long, short in _ASSET.findall(data)]
+        return [
+            (found[1] or found[2]).decode(errors="replace").partition("[")[0]  # of a package, the package
+            for found in _ASSET.finditer(data)
+            if not data[data.rfind(b"\n", 0, found.start()) + 1 : found.start()].lstrip().startswith(b"#")
+        ]
 
 
 def _words(data: mmap.mmap) -> bytes:

@@ -38,6 +38,7 @@ def register() -> None:
 
 def unregister() -> None:
     running.stop()
+    running.pool.seconds = 0.0
     running.pool.close()
     cli.unregister()
     keymap.unregister()

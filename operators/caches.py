@@ -11,7 +11,9 @@ from typing import Any
 
 import bpy
 
-MOST_FILES_PER_FOLDER = 10_000
+from ..engine.job import JobError
+
+MOST_FILES_PER_FOLDER = 200_000
 _NUMBERED = re.compile(r"_(\d{4,6})\.[\w.]+$")
 
 
@@ -21,7 +23,10 @@ def below(folder: str) -> Iterator[str]:
         return
     for number, path in enumerate(sorted(Path(folder).rglob("*"))):
         if number >= MOST_FILES_PER_FOLDER:
-            return
+            raise JobError(
+                f"The cache folder {folder} holds more than {MOST_FILES_PER_FOLDER:,} files.",
+                "Give the cache a folder of its own.",
+            )
         if path.is_file():
             yield str(path)
 

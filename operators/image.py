@@ -29,13 +29,14 @@ def prepare(framebuffer: Framebuffer, folder: Path) -> bpy.types.Image:
         bpy.data.images.remove(last)
     image.name = NAME
     # The framebuffer holds what Cycles computed: linear, with premultiplied alpha.
-    image.colorspace_settings.name = _working_space()
+    image.colorspace_settings.name = working_space()
     image.alpha_mode = "PREMUL"
     image.use_view_as_render = True
     return image
 
 
-def _working_space() -> str:
+def working_space() -> str:
+    """The color space in which Cycles computes."""
     if hasattr(bpy.data, "colorspace"):  # Blender 5.0 and later: each file has its own
         return bpy.data.colorspace.working_space
     return "Linear Rec.709"

@@ -17,7 +17,7 @@ from ..engine.job import Job, JobError, Rect
 from ..engine.store import JobStore
 from ..engine.worker.paths import mirrored
 from . import denoising, files, ocio, output, pixels, splitting, textures
-from .image import OWN_IMAGES
+from .image import OWN_IMAGES, working_space
 
 AUTO_MARGIN = -1
 
@@ -91,7 +91,7 @@ def warnings_of(scene: bpy.types.Scene, wishes: Wishes) -> list[str]:
             f"The margin of {wishes.margin} px is less than the {needed} px that this scene needs:"
             " pixels at the edges of tiles will differ from one render."
         )
-    return found + ocio.warnings() + textures.warnings(scene) + denoising.warnings_of(scene)
+    return found + denoising.warnings_of(scene)
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,15 @@ def take(scene: bpy.types.Scene, view_layer: str, wishes: Wishes, *, workers: in
         files=found.files,
         pixels=unsaved,
         use_auto_tile_size=not (wishes.tile_size or is_by_samples),
+        working_space=working_space(),
         ignored=tuple(f"IM{name}" for name in _pictures_of_renders()),
         ocio=ocio.setting(),
         ocio_files=tuple(mirrored(path) for path in ocio.files()),
         **_devices(scene),
     )
-    return Snapshot(job, (*warnings_of(scene, wishes), *warnings), found.missing)
+    # What is read from the disk is not asked for whenever a panel is drawn.
+    of_files = (*ocio.warnings(), *textures.warnings(scene))
+    return Snapshot(job, (*warnings_of(scene, wishes), *of_files, *warnings), found.missing)
 
 
 def _pictures_of_renders() -> list[str]:

@@ -16,7 +16,8 @@ from typing import IO
 
 from .paths import is_safe
 
-PREFIX = "distributed-cycles-"
+PREFIX = "distributed-cycles-worker-"
+"""No other folder of ours begins so: what is swept away must be a dead worker's."""
 REMOVE_TRIES = 20
 KEPT = "DISTRIBUTED_CYCLES_FOLDER"
 """In the environment of a Blender that goes on with the folder of the one before it."""

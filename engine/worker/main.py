@@ -124,7 +124,10 @@ class Worker:
         # Nothing of this one may come between the words of the next.
         self._send({"type": "restarting"}, is_last=True)
         self._sender.flush(ALONE_S)
-        restart.replace(self._folder, self._out, ocio)
+        try:
+            restart.replace(self._folder, self._out, ocio)
+        except OSError as error:
+            self.end(f"Blender could not be started anew: {error}")
 
     def _render(self, header: dict[str, Any]) -> None:
         if self._is_over or self._sender.is_broken or (header["tile"], header["attempt"]) in self._skipped:

@@ -168,8 +168,11 @@ def _refresh_prepared_textures(root: Path) -> None:
     """Let no .tx be older than its texture (see operators/textures): those that were sent have the time of their arrival."""
     for prepared in root.rglob("blender_tx/*.tx"):
         texture = prepared.parent.parent / prepared.name.rsplit(".", 2)[0]
-        if texture.is_file() and texture.stat().st_mtime > prepared.stat().st_mtime:
-            os.utime(prepared, (texture.stat().st_mtime,) * 2)
+        # A link leads to a file of the user's, whose time is right.
+        if texture.is_file() and not prepared.is_symlink():
+            time_there = int(texture.stat().st_mtime)
+            if time_there > int(prepared.stat().st_mtime):
+                os.utime(prepared, (time_there, time_there))
 
 
 def _set_pixels(root: Path, entry: dict[str, Any]) -> None:

@@ -52,6 +52,9 @@ assert opens()
 scene.cycles.samples += 1
 assert opens()
 assert not opens()
+if hasattr(bpy.data, "colorspace"):  # Blender 5.0 and later
+    assert bpy.ops.wm.set_working_color_space(working_space="ACEScg", convert_colors=False) == {"FINISHED"}
+    assert opens()
 """
     python(AGAIN + code, tmp_path, blend=blend)
 

@@ -104,6 +104,34 @@ def test_other_files_of_an_unchanged_scene_are_opened_anew(
     assert OPENING in details(drive)
 
 
+def test_a_file_that_changes_during_a_render_is_read_by_the_next(
+    new_session: NewSession, slow_scene: Scene, tmp_path: Path, pool: WorkerPool
+) -> None:
+    """The first render has read it before; what is there at its end is not what its worker has."""
+    texture = tmp_path / "texture.bin"
+    texture.write_bytes(b"one")
+    files = (SceneFile(str(texture), str(texture).lstrip("/")),)
+    first = new_session(ONE, pool=pool, files=files, source=str(slow_scene.blend))
+    first.tiles(1)
+    texture.write_bytes(b"another")
+    done(first)
+    drive = new_session(ONE, pool=pool, files=files, source=str(slow_scene.blend), folder=tmp_path / "again")
+    done(drive)
+    assert OPENING in details(drive)
+
+
+def test_a_blender_that_ran_scripts_opens_no_other_scene(
+    new_session: NewSession, edited: Path, pool: WorkerPool, mark: str, tmp_path: Path
+) -> None:
+    done(new_session(ONE, pool=pool, use_scripts=True))
+    worker = support.marked_processes(mark)
+    done(new_session(ONE, pool=pool, use_scripts=True, folder=tmp_path / "same"))
+    assert support.marked_processes(mark) == worker
+    done(new_session(ONE, pool=pool, source=str(edited), folder=tmp_path / "edited"))
+    assert support.wait_until(lambda: len(support.marked_processes(mark)) == 1, 10)
+    assert support.marked_processes(mark) != worker
+
+
 def test_one_that_died_meanwhile_is_replaced_without_a_word(
     new_session: NewSession, scene: Scene, pool: WorkerPool, mark: str, tmp_path: Path
 ) -> None:

@@ -247,6 +247,50 @@ def test_what_hangs_is_rendered_by_others_in_parts() -> None:
     assert [c.outcome for c in of(EndLease, commands) if c.node == "hangs"]
 
 
+def test_a_tile_that_failed_here_holds_no_idle_node_up_while_another_hangs() -> None:
+    """The last in the queue is one that this node failed on: the one before it is taken over all the same."""
+    s = row_of(2)
+    s.handle(NodeJoined("hangs", 100.0), 0)
+    s.handle(NodeJoined("good", 100.0), 0)
+    s.handle(TileFailed(*leases(s, "good")[0], "not a number"), 1)
+    now, finish = 1.0, []
+    while not finish and now < 60:
+        now += 0.5
+        commands = s.handle(Tick(), now)
+        for lease in leases(s, "good"):
+            commands += s.handle(TileDone(*lease, 1.0), now)
+        finish = of(Finish, commands)
+    assert finish == [Finish((), "")]
+
+
+def test_a_node_that_never_answers_is_overtaken_though_nobody_knows_how_fast_it_is() -> None:
+    s = row_of(1)
+    s.handle(NodeJoined("hangs"), 0)
+    s.handle(NodeJoined("good"), 0)
+    now = 0.0
+    while not leases(s, "good") and now < 1000:
+        now += 0.5
+        s.handle(Tick(), now)
+    assert of(Finish, s.handle(TileDone(*leases(s, "good")[0], 1.0), now)) == [Finish((), "")]
+
+
+def test_who_still_renders_a_tile_that_failed_elsewhere_is_waited_for() -> None:
+    s = row_of(1)
+    s.handle(NodeJoined("slow", 5.0), 0)
+    mine = leases(s, "slow")[0]
+    now, commands = 0.0, []
+    for name in ("b", "c", "d"):
+        now += 1
+        commands += s.handle(NodeJoined(name, 100.0), now)
+        for lease in leases(s, name):
+            commands += s.handle(TileFailed(*lease, "out of memory"), now)
+    assert len([c for c in of(EndLease, commands) if c.outcome == "failed"]) >= 3
+    assert not of(Finish, commands)
+    commands = s.handle(TileDone(*mine, 20.0), 20)
+    assert of(Keep, commands)
+    assert of(Finish, commands) == [Finish((), "")]
+
+
 def test_nothing_is_taken_from_a_node_that_will_be_sooner() -> None:
     s = row_of(12)
     s.handle(NodeJoined("slow"), 0)
