@@ -21,7 +21,7 @@ find-python = $(or $(shell for python in "python$(1)" "env PYENV_VERSION=$(1) py
 	$$python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(1)")' 2>/dev/null \
 	&& echo $$python && break; done),$(error Python $(1) is needed and was not found))
 
-.PHONY: demo test test-exact unit ssh faults blender gui screenshots bench plots lint format build wheels lock venv tools clean
+.PHONY: demo test test-exact unit ssh faults far near blender gui screenshots bench plots lint format build wheels lock venv tools clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/ready build/demo/demo.blend
@@ -34,13 +34,24 @@ build/demo/demo.blend: tools/demo_scene.py $(VENV)/ready
 	mkdir -p build/demo
 	$(BLENDER) --background --factory-startup --python-exit-code 1 --python tools/demo_scene.py -- $(CURDIR)/$@
 
-test: lint unit ssh faults blender gui
+test: lint unit
+	$(MAKE) --jobs 2 --output-sync=target far near
+	$(MAKE) blender gui
 
 unit: $(VENV)/ready
 	$(PYTEST) tests/unit
 
 ssh faults: $(VENV)/ready tools
 	$(PYTEST) tests/$@
+
+# Both together, in two halves that wait more than they compute.
+FAR := $(addprefix tests/faults/test_,ssh.py routes.py upload.py slow_line.py slurm.py)
+
+far: $(VENV)/ready tools
+	$(PYTEST) tests/ssh $(FAR)
+
+near: $(VENV)/ready tools
+	$(PYTEST) tests/faults $(addprefix --ignore=,$(FAR))
 
 blender: $(VENV)/ready build/venv-oldest/ready build/venv-newest/ready tools
 	$(PYTEST) tests/blender tests/exact

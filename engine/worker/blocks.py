@@ -66,7 +66,7 @@ def _all() -> Iterator[FilePath]:
             for layer in getattr(block, "layers", ()) if kind == "cache file" else ():
                 yield FilePath(words, block, layer, "filepath")
     for camera in bpy.data.cameras:
-        if hasattr(camera, "custom_filepath"):  # Blender 5.0 and later: a lens written in OSL
+        if hasattr(camera, "custom_filepath"):  # later than Blender 4.2: a lens written in OSL
             yield FilePath(f"camera {camera.name!r}", camera, camera, "custom_filepath")
     for collection in TREES:
         for block in getattr(bpy.data, collection):

@@ -25,10 +25,15 @@ def remap(root: Path) -> None:
     for found in file_paths():
         if _is_packed(found.owner) or found.text.startswith("<"):  # as Blender's own font is
             continue
-        base = _folder(found.block.library)
-        if found.block.library is not None and root not in (base, *base.parents):
-            continue  # Blender's own brushes: nothing of them renders.
-        place = place_of(found.text, base, root)
+        library = found.block.library
+        if library is not None and _is_blenders_own(library):
+            continue  # Its brushes: nothing of them renders.
+        base = _folder(library)
+        if root in (base, *base.parents):
+            place = place_of(found.text, base, root)
+        else:
+            # A library that was not sent, as one that is packed into the .blend: Blender looks beside its own place.
+            place = place_of(found.text, (root / mirrored(_path(library))).parent, root, is_elsewhere=True)
         if place is not None:
             found.set(str(place))
     for _, _, cache in point_caches():
@@ -37,8 +42,11 @@ def remap(root: Path) -> None:
             cache.name = re.sub(r"[/\\]", "_", cache.name)
 
 
-def place_of(text: str, base: Path, root: Path) -> Path | None:
-    """Where a path has to point that stands in a .blend in the folder `base`; None: it may stay as it is."""
+def place_of(text: str, base: Path, root: Path, *, is_elsewhere: bool = False) -> Path | None:
+    """Where a path has to point that stands in a .blend in the folder `base`; None: it may stay as it is.
+
+    With `is_elsewhere` Blender takes that .blend to be in another place than in `base`.
+    """
     if not text.startswith("//"):
         if is_absolute(text) and root in Path(posixpath.normpath(text)).parents:
             return None
@@ -50,7 +58,7 @@ def place_of(text: str, base: Path, root: Path) -> Path | None:
         if depth < 0:
             # `/..` is `/`, so the user's Blender means something in the tree all the same.
             return root / mirrored("/".join((base.relative_to(root).as_posix(), *parts)))
-    return None
+    return base.joinpath(*parts) if is_elsewhere else None
 
 
 def _move_libraries(root: Path) -> None:
@@ -77,10 +85,19 @@ def _folder(library: Any) -> Path:
     """
     import bpy
 
-    path = bpy.data.filepath if library is None else library.filepath
-    if path.startswith("//"):
-        path = str(_folder(None) / path[2:].replace("\\", "/"))
-    return Path(os.path.normpath(path)).parent
+    return Path(os.path.normpath(bpy.data.filepath if library is None else _path(library))).parent
+
+
+def _path(library: Any) -> str:
+    if library.filepath.startswith("//"):
+        return str(_folder(None) / library.filepath[2:].replace("\\", "/"))
+    return str(library.filepath)
+
+
+def _is_blenders_own(library: Any) -> bool:
+    import bpy
+
+    return Path(bpy.utils.system_resource("DATAFILES")) in Path(os.path.normpath(_path(library))).parents
 
 
 def _is_packed(owner: Any) -> bool:

@@ -132,3 +132,45 @@ assert Path(settings.cache_directory) == root / ("smoke" if text[0] == "C" else 
             path,
             blend=place / "smoke.blend",
         )
+
+
+def test_paths_in_a_library_that_is_packed_lead_below_the_root_too(tmp_path: Path) -> None:
+    """Nothing of the library itself is sent then, so Blender would look beside the place that it had elsewhere."""
+    code = """
+from pathlib import Path
+remap = module("engine.worker.remap").remap
+folder, root = Path(sys.argv[-1]) / "project", Path(sys.argv[-1]) / "root"
+(folder / "lib").mkdir(parents=True)
+picture = bpy.data.images.new("picture", 4, 4)
+picture.filepath_raw, picture.file_format = str(folder / "lib" / "picture.png"), "PNG"
+picture.save()
+for name, path in (("beside", "//picture.png"), ("absolute", str(folder / "lib" / "picture.png"))):
+    image = bpy.data.images.load(str(folder / "lib" / "picture.png"))
+    image.name, image.use_fake_user = name, True
+bpy.ops.wm.save_as_mainfile(filepath=str(folder / "lib" / "lib.blend"))
+bpy.data.images["beside"].filepath = "//picture.png"
+bpy.data.images["absolute"].filepath = str(folder / "lib" / "picture.png")
+bpy.ops.wm.save_as_mainfile(filepath=str(folder / "lib" / "lib.blend"), relative_remap=False)
+bpy.ops.wm.read_homefile(use_empty=True)
+with bpy.data.libraries.load(str(folder / "lib" / "lib.blend"), link=True) as (there, here):
+    here.images = ["beside", "absolute"]
+for image in bpy.data.images:
+    bpy.data.objects.new(image.name, None)["image"] = image
+    bpy.context.scene.collection.objects.link(bpy.data.objects[image.name])
+# Blender packs libraries with relative paths only.
+bpy.ops.wm.save_as_mainfile(filepath=str(folder / "main.blend"))
+library = bpy.data.libraries[0]
+library.filepath = "//lib/lib.blend"
+bpy.ops.file.pack_libraries()
+library.filepath = str(folder / "lib" / "lib.blend")
+place = root / str(folder)[1:]
+place.mkdir(parents=True)
+bpy.ops.wm.save_as_mainfile(filepath=str(place / "main.blend"), relative_remap=False)
+(folder / "lib" / "lib.blend").unlink()
+bpy.ops.wm.open_mainfile(filepath=str(place / "main.blend"))
+assert bpy.data.libraries[0].packed_file
+remap(root)
+wanted = str(place / "lib" / "picture.png")
+assert [image.filepath for image in bpy.data.images if image.library] == [wanted, wanted], [i.filepath for i in bpy.data.images]
+"""
+    house.python(code, tmp_path)

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ import pytest
 
 from engine.job import SceneFile
 from engine.known_hosts import KnownHosts
+from engine.link import WorkerLink
 from engine.messages import NodeChanged, SessionDone
 from engine.ssh import Access
 from engine.worker.protocol import CHUNKS, read_frame
@@ -351,3 +353,34 @@ def test_what_both_sides_see_is_not_sent(
     assert 2 * MIB < sent(done) < 2 * MIB + SLACK
     assert SIZE not in [path.stat().st_size for path in objects(one)]
     support.assert_equal(frame_of(drive), scene.f12)
+
+
+def test_a_worker_hears_of_us_while_a_file_is_read_here(
+    machines: Callable[..., Sshd], session: NewSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading many gigabytes for the first time takes minutes; a worker that hears nothing ends itself after one."""
+    slow = tmp_path / "slow.abc"
+    os.mkfifo(slow)
+
+    def write() -> None:
+        with slow.open("wb") as pipe:
+            pipe.write(b"beginning")
+            pipe.flush()
+            time.sleep(3.5)
+
+    threading.Thread(target=write, daemon=True).start()
+    sent: list[str] = []
+    send = WorkerLink.send
+
+    def noted(link: WorkerLink, header: dict[str, object], payload: bytes = b"") -> None:
+        sent.append(str(header["type"]))
+        send(link, header, payload)
+
+    monkeypatch.setattr(WorkerLink, "send", noted)
+    one = machines("one")
+    files = (SceneFile(str(slow), "slow.abc"),)
+    drive = session(remote(one, "one"), access=access_to(one, folder=tmp_path), files=files)
+    assert support.wait_until(lambda: "cache" in sent, 20)
+    assert support.wait_until(lambda: sent[sent.index("cache") :].count("ping") >= 2, 3.2)
+    drive.session.cancel()
+    assert drive.to_the_end().outcome == "cancelled"

@@ -183,6 +183,15 @@ def test_what_is_no_archive_of_a_blender(node: Sshd, tmp_path: Path) -> None:
     wrong.write_bytes(b"nothing of the kind")
     with pytest.raises(BlenderNotFound, match=r"wrong\.tar\.gz cannot be read"):
         deliver(node, delivery.Installation(wrong))
+    for form, ending in (("xztar", "tar.xz"), ("gztar", "tar.gz")):
+        damaged = tmp_path / "damaged" / ending
+        small_installation(damaged / "blender-4.5.3-linux-x64")
+        made = Path(shutil.make_archive(str(damaged), form, damaged))
+        data = bytearray(made.read_bytes())
+        data[len(data) // 2] ^= 1
+        made.write_bytes(data)
+        with pytest.raises(BlenderNotFound, match=f"{ending} cannot be read"):
+            deliver(node, delivery.Installation(made))
     with tarfile.open(wrong, "w:gz") as archive:
         info = tarfile.TarInfo("top/../../evil")
         archive.addfile(info, io.BytesIO())

@@ -127,3 +127,13 @@ def test_a_file_stands_where_the_name_in_the_blend_says(tmp_path: Path) -> None:
 def test_a_scene_that_was_never_saved_has_a_place() -> None:
     assert is_safe(snapshot_path(""))
     assert snapshot_path("/home/me/s.blend") == "home/me/s.blend"
+
+
+def test_a_path_relative_to_the_current_folder_is_whole_where_it_is_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a script may store it: Blender looks for it in the current folder, a link to it in its own."""
+    (tmp_path / "a.png").touch()
+    monkeypatch.chdir(tmp_path)
+    found, _ = scene_files([Wanted("a.png", "a.png", "image")])
+    assert [(file.source, file.path) for file in found] == [(str(tmp_path / "a.png"), "a.png")]

@@ -145,3 +145,16 @@ def test_what_nobody_needs_is_forgotten(tmp_path: Path) -> None:
     os.utime(old, (0, 0))
     RecipeBook(tmp_path).clean()
     assert [path.name for path in tmp_path.iterdir()] == ["fresh"]
+
+
+def test_a_file_whose_time_was_put_back_is_read_again(tmp_path: Path) -> None:
+    """As `rsync --times --inplace` does."""
+    path, memory = tmp_path / "a.png", tmp_path / "memory"
+    path.write_bytes(noise(MIB))
+    settle(path)
+    before = path.stat()
+    first = RecipeBook(memory).want([str(path)])[str(path)].result(10).digest
+    path.write_bytes(noise(MIB, 2))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert RecipeBook(memory).want([str(path)])[str(path)].result(10).digest != first

@@ -37,7 +37,8 @@ def test_layers_are_followed_to_whatever_depth_and_once(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     first = tmp_path / "first.usda"
     first.write_text(
-        "#usda 1.0\n(\n subLayers = [@sub/second.usd@, @./sub/gone.usd@]\n)\nasset a = @wood.png@\n"
+        "#usda 1.0\n(\n  # was @old.usd@\n subLayers = [@sub/second.usd@, @./sub/gone.usd@]\n)\nasset a = @wood.png@\n"
+        'def "C" (references = @pack.usdz[inner.usdc]@) {}\n'
     )
     (tmp_path / "sub" / "second.usd").write_bytes(CRATE)
     (tmp_path / "sub" / "sub.usda").write_text(
@@ -46,7 +47,7 @@ def test_layers_are_followed_to_whatever_depth_and_once(tmp_path: Path) -> None:
     )
     found = [Path(path).relative_to(tmp_path).as_posix() for path in usd.layers(str(first))]
     assert sorted(found) == [
-        *("first.usda", "sub/deep er/ref.usda", "sub/gone.usd", "sub/pay.usda"),
+        *("first.usda", "pack.usdz", "sub/deep er/ref.usda", "sub/gone.usd", "sub/pay.usda"),
         *("sub/second.usd", "sub/sub.usda", "third.usda"),
     ]
 

@@ -7,7 +7,8 @@ from typing import IO
 
 import pytest
 
-from engine.worker import files
+from engine.worker import cache_folder, files
+from engine.worker.cache import Cache
 from engine.worker.files import WorkerFolder, locked
 
 
@@ -49,3 +50,18 @@ def test_one_that_is_swept_while_it_is_made_is_made_anew(
     assert folder.path != taken[0]
     assert folder.root.is_dir()
     folder.remove()
+
+
+def test_the_cache_that_stands_beside_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a node has no home that can be written, its cache is in the temporary folder too."""
+    monkeypatch.setattr(cache_folder, "usual_folder", lambda: Path("/proc/none"))
+    monkeypatch.setattr(cache_folder.tempfile, "gettempdir", lambda: str(tmp_path))
+    cache = Cache(cache_folder.folder_for(""), 1 << 30)
+    assert cache.folder.parent == tmp_path
+    assert list(cache.folder.iterdir())
+    before = sorted(cache.folder.rglob("*"))
+    WorkerFolder().remove()
+    assert sorted(cache.folder.rglob("*")) == before
+    cache.close()
+    WorkerFolder().remove()
+    assert cache.folder.is_dir()
