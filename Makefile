@@ -45,7 +45,7 @@ ssh faults: $(VENV)/ready tools
 	$(PYTEST) tests/$@
 
 # Both together, in two halves that wait more than they compute.
-FAR := $(addprefix tests/faults/test_,ssh.py routes.py upload.py slow_line.py slurm.py)
+FAR := $(addprefix tests/faults/test_,routes.py upload.py slow_line.py slurm.py benchmark.py)
 
 far: $(VENV)/ready tools
 	$(PYTEST) tests/ssh $(FAR)

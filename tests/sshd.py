@@ -49,9 +49,14 @@ class Agent:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 10
-        while not self.socket.exists():
+        # The socket is there a moment before anybody listens.
+        while not self._listens():
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as connection:
+            return connection.connect_ex(str(self.socket)) == 0
 
     def add(self, *keys: Path, options: tuple[str, ...] = ()) -> None:
         environment = {**self._environment, "SSH_AUTH_SOCK": str(self.socket)}
