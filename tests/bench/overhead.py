@@ -70,26 +70,33 @@ def main() -> None:
 def idle_part(node: Node, blend: Path, folder: Path, access: Access) -> tuple[int, float, float]:
     """Number of tiles, their mean time, and the part of the time from the first result to the last in
     which the node rendered none of them."""
-    job = dataclasses.replace(
-        support.job_for(blend, support.blender_version(), width=512, height=512), tile_size=128
-    )
-    store = JobStore.create(folder, job)
-    shutil.copy(blend, store.snapshot)
-    session = RenderSession(job, [node], store, access=access, local_blender=[str(support.BLENDER)])
-    session.start()
+    drive, count = begun(node, blend, folder, access, tile_size=128)
     ends: list[tuple[float, float]] = []
-    drive = support.Drive(session)
 
     def watch(message: object) -> bool:
         if isinstance(message, TileEnded) and message.outcome == "done":
             ends.append((time.perf_counter(), message.seconds))
-        return len(ends) == Grid(job.region, job.tile_size, job.overscan).cells
+        return len(ends) == count
 
     drive.until(watch, timeout=300)
     drive.to_the_end()
     wall = ends[-1][0] - ends[0][0]
     busy = sum(seconds for _, seconds in ends[1:])
     return len(ends), busy / (len(ends) - 1), 1 - busy / wall
+
+
+def begun(
+    node: Node, blend: Path, folder: Path, access: Access | None, *, tile_size: int
+) -> tuple[support.Drive, int]:
+    """A render on `node` that has just begun, and how many tiles it has."""
+    job = dataclasses.replace(
+        support.job_for(blend, support.blender_version(), width=512, height=512), tile_size=tile_size
+    )
+    store = JobStore.create(folder, job)
+    shutil.copy(blend, store.snapshot)
+    session = RenderSession(job, [node], store, access=access, local_blender=[str(support.BLENDER)])
+    session.start()
+    return support.Drive(session), Grid(job.region, tile_size, job.overscan).cells
 
 
 def show(where: str, overheads: list[float]) -> None:
@@ -106,17 +113,10 @@ def kept(node: Node, blend: Path, folder: Path, access: Access | None) -> list[f
     Two tiles are at the node at a time, so a tile's turn begins when it was sent or when the
     tile before it was back, whichever came later.
     """
-    job = dataclasses.replace(
-        support.job_for(blend, support.blender_version(), width=512, height=512), tile_size=64
-    )
-    store = JobStore.create(folder, job)
-    shutil.copy(blend, store.snapshot)
-    session = RenderSession(job, [node], store, access=access, local_blender=[str(support.BLENDER)])
-    session.start()
+    drive, count = begun(node, blend, folder, access, tile_size=64)
     started: dict[int, float] = {}
     overheads = []
     last_end = 0.0
-    drive = support.Drive(session)
 
     def watch(message: object) -> bool:
         nonlocal last_end
@@ -126,7 +126,7 @@ def kept(node: Node, blend: Path, folder: Path, access: Access | None) -> list[f
         if isinstance(message, TileEnded) and message.outcome == "done":
             overheads.append(now - max(started[message.tile.index], last_end) - message.render_seconds)
             last_end = now
-        return len(overheads) == Grid(job.region, job.tile_size, job.overscan).cells
+        return len(overheads) == count
 
     drive.until(watch)
     drive.to_the_end()

@@ -108,10 +108,6 @@ class Machine:
     idle_s: float = 0.0
     tiles: int = 0
 
-    @property
-    def pace(self) -> float:
-        return self.speed
-
     def done_until(self, when: float) -> float:
         """What it could render at most from the beginning until `when`."""
         end = max(self.joins, min(when, self.dies))
