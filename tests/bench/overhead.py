@@ -29,7 +29,7 @@ from engine.tiling import Grid, border
 from .. import support
 from ..sshd import Sshd
 
-SLOW_SAMPLES = 180
+SLOW_SAMPLES = 320
 """A tile then lasts about a second."""
 FRESH = """
 import bpy, sys

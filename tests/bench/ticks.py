@@ -17,8 +17,7 @@ from pathlib import Path
 
 from .. import support
 from ..gui.desktop import Desktop
-from ..gui.stage import AREA, STATUS
-from ..gui.test_install import EXTENSION
+from ..gui.stage import AREA, EXTENSION, STATUS
 from ..gui.window import Home, Window
 
 SIZES = {"4K": (3840, 2160), "8K": (7680, 4320)}
