@@ -42,8 +42,9 @@ PROBES = 256
 GAIN_S = 0.05
 """Nothing is taken over for less."""
 
-TRIED_NODES = 4
-"""So many are asked at most whether they can use what waits."""
+TRIED_NODES = (4, 2)
+"""So many with no lease, and with one, are asked at most whether they can use what waits. On a tile three may have failed;
+the second lease is no necessity, and most of what an event costs is asking."""
 TRIED_LEASES = 8
 """So many are looked at for one that an idle node may take over."""
 STUCK_S = 30.0
@@ -478,7 +479,7 @@ class Scheduler:
         for depth, ready in enumerate(self._ready):
             refused: list[tuple[float, int, _Node]] = []
             # What is too slow for the fastest is so for all; but a tile may have failed on those.
-            while ready and len(refused) < TRIED_NODES:
+            while ready and len(refused) < TRIED_NODES[depth]:
                 entry = ready[0]
                 node = entry[2]
                 if entry[1] != node.ticket:

@@ -86,7 +86,7 @@ def efficiency(path: Path) -> None:
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("nodes")
     axes.set_ylabel("efficiency")
-    axes.legend(loc="lower left", frameon=False)
+    axes.legend(loc="center left", bbox_to_anchor=(0, 0.5), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 
