@@ -120,10 +120,8 @@ class WorkerLink:
             item = self._inbox.get()
             if isinstance(item, NodeError):
                 raise item
-            if isinstance(
-                item[0], str
-            ):  # An order to stop is not for here; who gave it has noted it elsewhere too.
-                continue
+            if isinstance(item[0], str):
+                continue  # An order to stop is not for here; who gave it has noted it elsewhere too.
             if item[0]["type"] == "error":
                 raise SceneRefused(f"The color management could not be stored there: {item[0].get('text')}.")
             if item[0]["type"] == "restarting":

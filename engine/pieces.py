@@ -176,8 +176,8 @@ class Pieces:
             self.put(other)
         return taken
 
-    def keep(self, piece: Piece) -> tuple[int, list[Any]]:
-        """A result of `piece` is there: how many pixels that adds, and whose leases it ends."""
+    def keep(self, piece: Piece) -> list[Any]:
+        """A result of `piece` is there. Returns the leases that it ends."""
         leases: list[Any] = []
         new = piece.open
         piece.is_kept = True
@@ -188,7 +188,7 @@ class Pieces:
             if not holder.open:
                 leases += holder.leases
             holder = holder.parent
-        return new, leases
+        return leases
 
     def give_up(self, piece: Piece) -> None:
         """Nobody could render this piece without halves."""

@@ -359,7 +359,7 @@ class Scheduler:
         node.tiles_done += 1
         node.seconds += seconds
         self.done += 1
-        _, ended = self._pieces.keep(piece)
+        ended = self._pieces.keep(piece)
         self._release(lease, now)
         commands.append(Keep(node.name, piece.tile, attempt, seconds))
         for other in ended:

@@ -192,7 +192,7 @@ class Upload:
             try:
                 header = self._header(self._inbox.get(timeout=HEARTBEAT_S))
             except queue.Empty:
-                self._link.send({"type": "ping"})
+                self._send({"type": "ping"})
                 continue
             if header is not None:
                 return header

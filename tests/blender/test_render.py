@@ -168,3 +168,32 @@ assert not hasattr(bpy.types, "DistributedCyclesResultEngine")
         tmp_path,
         blend=blend,
     )
+
+
+def test_a_large_image_takes_a_small_part_of_blenders_time(blend: Path, tmp_path: Path) -> None:
+    """As at 8K, where bringing the whole framebuffer into the Image lasts longer than a tick."""
+    python(
+        """
+import time
+from types import SimpleNamespace
+render, image = module("operators.render"), module("operators.image")
+scene = bpy.context.scene
+scene.render.filepath = sys.argv[-1] + "/out"
+assert bpy.ops.distributed_cycles.render() == {"FINISHED"}
+shown = []
+def slow(framebuffer, folder):
+    shown.append(time.monotonic())
+    time.sleep(0.05)
+image.flush = slow
+framebuffer = SimpleNamespace(take_dirty=lambda: True)
+running = SimpleNamespace(session=SimpleNamespace(framebuffer=framebuffer), store=SimpleNamespace(folder=None))
+operator = SimpleNamespace(_next_flush=0.0, _running=running)
+end = time.monotonic() + 1.2
+while time.monotonic() < end:
+    render._RenderOperator._flush(operator)
+    time.sleep(0.01)
+assert 2 <= len(shown) <= 3, shown
+""",
+        tmp_path,
+        blend=blend,
+    )

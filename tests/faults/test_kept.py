@@ -154,6 +154,24 @@ def test_one_that_hangs_is_not_waited_for(
     assert support.wait_until(lambda: worker not in support.marked_processes(mark), 15)
 
 
+def test_one_that_is_still_busy_is_not_kept(scene: Scene, pool: WorkerPool, mark: str) -> None:
+    """It would render beside whatever comes next, and could not answer the next render."""
+    with ExitStack() as cleanup:
+        link, info = open_worker(
+            ONE,
+            queue.Queue(),
+            access=None,
+            local_blender=[str(support.BLENDER)],
+            version=scene.version,
+            cleanup=cleanup,
+        )
+        (worker,) = support.marked_processes(mark)
+        os.kill(worker, signal.SIGSTOP)
+        pool.keep("one", "key", KeptWorker(link, info, cleanup=cleanup.pop_all()))
+    assert pool.names() == []
+    assert support.wait_until(lambda: not support.marked_processes(mark), 15)
+
+
 def test_the_time_ends(new_session: NewSession, pool: WorkerPool, mark: str, node_tmp: Path) -> None:
     pool.seconds = 1.5
     done(new_session(ONE, pool=pool))

@@ -14,6 +14,7 @@ from engine.job import Rect, Tile
 from engine.scheduler import (
     FIRST_REST_S,
     LEASES_PER_NODE,
+    LONGEST_S,
     Assign,
     Command,
     Drop,
@@ -363,6 +364,15 @@ def test_sizes_follow_speed_and_what_is_left() -> None:
     assert max(sizes["fast"]) > 8 * max(sizes["slow"])
     assert max(sizes["fast"]) > 16 * sizes["fast"][-1]
     assert end < 1.05 * 1024 * 1024 / 41000
+
+
+def test_nobody_waits_long_for_a_tile_of_a_long_render() -> None:
+    """A day's work: what is seen of it, and what a crash costs, is half a minute."""
+    s = free(1024)
+    _, commands = render(s, {"a": 12.0, "b": 12.0}, until=40_000)
+    known = list(of(Assign, commands)[2 * LEASES_PER_NODE :])  # the first ones find out how fast they are
+    seconds = [c.tile.rect.area / 12 for c in known]
+    assert 10 < max(seconds) <= LONGEST_S
 
 
 def test_a_benchmark_tells_the_speed_of_a_node_that_has_rendered_nothing() -> None:
