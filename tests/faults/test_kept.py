@@ -91,6 +91,19 @@ def test_an_edited_scene_is_opened_anew_in_the_same_blender(
     support.assert_equal(frame_of(drive), support.render_f12(edited, node_tmp.parent / "edited.exr"))
 
 
+def test_files_of_the_last_scene_are_not_there_for_the_next(
+    new_session: NewSession, edited: Path, pool: WorkerPool, tmp_path: Path, node_tmp: Path
+) -> None:
+    """What is missing must not be found because another scene had it."""
+    texture = tmp_path / "texture.bin"
+    texture.write_bytes(b"one")
+    files = (SceneFile(str(texture), str(texture).lstrip("/")),)
+    done(new_session(ONE, pool=pool, files=files))
+    assert list(node_tmp.rglob("texture.bin"))
+    done(new_session(ONE, pool=pool, source=str(edited), folder=tmp_path / "again"))
+    assert not list(node_tmp.rglob("texture.bin"))
+
+
 def test_other_files_of_an_unchanged_scene_are_opened_anew(
     new_session: NewSession, tmp_path: Path, pool: WorkerPool
 ) -> None:
