@@ -21,6 +21,22 @@ from dataclasses import dataclass, field
 
 from .job import Tile
 from .pieces import Piece, Pieces
+from .plan import (
+    Assign,
+    Command,
+    Drop,
+    EndLease,
+    Event,
+    Finish,
+    Keep,
+    NodeExpected,
+    NodeJoined,
+    NodeLeft,
+    SetAside,
+    Tick,
+    TileDone,
+    TileFailed,
+)
 from .tiling import Grid
 
 LEASES_PER_NODE = 2
@@ -62,118 +78,6 @@ DRIFT = 0.01
 NOISE = 0.02
 SURPRISE = 6.0
 """A tile that is off by so much more than usual, squared, brings the speed of its node into doubt."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeExpected:
-    """A node was listed; it may join at any time."""
-
-    node: str
-
-
-@dataclass(frozen=True, slots=True)
-class NodeJoined:
-    """The node has the scene open and can render."""
-
-    node: str
-    speed: float | None = None
-    """Pixels of this scene per second, from a benchmark; None if nobody knows."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeLeft:
-    """The node's worker is gone. Unless `is_final`, it is expected back."""
-
-    node: str
-    reason: str
-    is_final: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TileDone:
-    """A valid result arrived. `seconds` is the node's own time for it."""
-
-    node: str
-    tile: int
-    attempt: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class TileFailed:
-    """The node answered, but not with a valid tile."""
-
-    node: str
-    tile: int
-    attempt: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed."""
-
-
-Event = NodeExpected | NodeJoined | NodeLeft | TileDone | TileFailed | Tick
-
-
-@dataclass(frozen=True, slots=True)
-class Assign:
-    """Send the tile to the node."""
-
-    node: str
-    tile: Tile
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """This result is the tile: store it, show it."""
-
-    node: str
-    tile: Tile
-    attempt: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class EndLease:
-    """A lease ended without a result that is kept."""
-
-    node: str
-    tile: Tile
-    attempt: int
-    outcome: str
-    """`failed`, or `dropped` where somebody else was first."""
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class SetAside:
-    """The node gets no tile for `seconds`."""
-
-    node: str
-    seconds: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Do not use the node again."""
-
-    node: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """Nothing is left to do. `failed` are the tiles nobody could render."""
-
-    failed: tuple[Tile, ...]
-    reason: str
-
-
-Command = Assign | Keep | EndLease | SetAside | Drop | Finish
 
 
 @dataclass(slots=True, eq=False)

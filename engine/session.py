@@ -21,8 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import benchmark, denoise, exr, framebuffer, heatmap, merge, node
-from . import scheduler as plan
+from . import benchmark, denoise, exr, framebuffer, heatmap, merge, node, plan
 from .blend import scene_name, states_of
 from .job import (
     AnswersNeeded,
@@ -48,6 +47,7 @@ from .messages import (
 from .pool import WorkerPool
 from .recipes import RecipeBook
 from .report import NodeRow, Report
+from .scheduler import Scheduler
 from .store import JobStore
 from .tiling import grid_of
 from .workers import merged, merged_row, worker_name
@@ -106,7 +106,7 @@ class RenderSession:
         self._samples = {index: entry["samples"] for index, entry in self._resumed.items()}
         try:
             is_fixed = not job.use_auto_tile_size
-            self._scheduler = plan.Scheduler(self._grid, is_fixed=is_fixed, done=self._resumed)
+            self._scheduler = Scheduler(self._grid, is_fixed=is_fixed, done=self._resumed)
         except ValueError as error:
             raise StoreError(f"The job in {store.folder} is damaged: {error}.", "Start a new one.") from None
         self._inbox: queue.Queue[node.NodeEvent | _Declined | Node | str] = queue.Queue()

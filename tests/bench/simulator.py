@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.job import Rect, Tile
-from engine.scheduler import (
+from engine.plan import (
     Assign,
     Drop,
     EndLease,
@@ -33,10 +33,10 @@ from engine.scheduler import (
     NodeExpected,
     NodeJoined,
     NodeLeft,
-    Scheduler,
     Tick,
     TileDone,
 )
+from engine.scheduler import Scheduler
 from engine.tiling import Grid, smallest_tile, with_overscan
 
 MAPS = {path.stem: path for path in sorted((Path(__file__).parent / "cost_maps").glob("*.npy"))}

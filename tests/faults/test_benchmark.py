@@ -17,7 +17,8 @@ import pytest
 from engine.benchmark import Speeds
 from engine.job import Node
 from engine.messages import NodeChanged, TileEnded
-from engine.scheduler import NodeJoined, Scheduler
+from engine.plan import NodeJoined
+from engine.scheduler import Scheduler
 from engine.session import RenderSession
 from engine.store import JobStore
 

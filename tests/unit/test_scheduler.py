@@ -11,10 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.job import Rect, Tile
-from engine.scheduler import (
-    FIRST_REST_S,
-    LEASES_PER_NODE,
-    LONGEST_S,
+from engine.plan import (
     Assign,
     Command,
     Drop,
@@ -25,12 +22,12 @@ from engine.scheduler import (
     NodeExpected,
     NodeJoined,
     NodeLeft,
-    Scheduler,
     SetAside,
     Tick,
     TileDone,
     TileFailed,
 )
+from engine.scheduler import FIRST_REST_S, LEASES_PER_NODE, LONGEST_S, Scheduler
 from engine.tiling import Grid
 
 
