@@ -64,14 +64,15 @@ def test_sizes_that_follow_the_work_give_f12(new_session: NewSession, slow_scene
     support.assert_equal(frame_of(drive), slow_scene.f12)
 
 
-def test_killed_worker(new_session: NewSession, scene: Scene, mark: str, node_tmp: Path) -> None:
-    drive = new_session(ONE, TWO)
-    drive.tiles(5)
+def test_killed_worker(new_session: NewSession, slow_scene: Scene, mark: str, node_tmp: Path) -> None:
+    drive = new_session(ONE, TWO, source=str(slow_scene.blend))
+    # Both render by then: one that is still starting holds no tile that could fail.
+    drive.until(lambda _: {m.node for m in drive.messages if isinstance(m, TileEnded)} == {"one", "two"})
     os.kill(support.marked_processes(mark)[0], signal.SIGKILL)
     assert drive.to_the_end().outcome == "done"
     failed = [m for m in drive.messages if isinstance(m, TileEnded) and m.outcome == "failed"]
     assert failed
-    support.assert_equal(frame_of(drive), scene.f12)
+    support.assert_equal(frame_of(drive), slow_scene.f12)
     # What the killed one could not remove, the next worker does.
     again = new_session(ONE, folder=node_tmp.parent / "again")
     again.to_the_end()
