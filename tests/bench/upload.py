@@ -7,8 +7,9 @@ takes 10 and 50 ms each way. Ours is the whole of it: reading, hashing, asking, 
 there, by both back ends. Then the second render, and an edit of one object in a .blend of 500 MiB.
 
 All ways take turns, ROUNDS times, and the median counts: whatever else the machine does meets them alike. A
-virtual machine gives memory that was free for a while back to its host, and gets it again slowly (0.5 GiB/s
-in place of 5, here); so each way begins when as much as it will write has just been written and removed.
+virtual machine gives free memory back to its host, soon or at once, and gets it again slowly (0.5 GiB/s
+in place of 5, here); so before each way as much as it will write is written to a file, which shrinks by
+as much as the way writes.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ ROUND_TRIPS_MS = (0, 20, 100)
 ROUNDS = 5
 LONG_ROUNDS = 2
 """A line that is waited for is the same each time."""
+AHEAD_BYTES = 256 << 20
+MAKE_WAY_BYTES = 64 << 20
 BLEND = """
 import bpy, sys, random
 import numpy as np
@@ -142,18 +145,16 @@ def compare(machines: list[Sshd], files: list[Path], folder: Path, round_trip_ms
         )
         access = Access(KnownHosts([], own))
 
-        def made_ready() -> None:
-            touch_memory(folder, len(machines) * size)
-
+        logins = [side_by_side(by_nothing, machines, ports, files) for _ in range(rounds)]
         for _ in range(rounds):
             for name, command in (("ssh 'cat > f'", by_cat), ("sftp", by_sftp)):
                 empty(machines)
-                made_ready()
-                rates.setdefault(name, []).append(total / side_by_side(command, machines, ports, files))
+                with warm_memory(folder, len(machines) * size):
+                    rates.setdefault(name, []).append(total / side_by_side(command, machines, ports, files))
             for name in ("paramiko", "openssh"):
                 empty(machines)
                 nodes = nodes_of(machines, ports, name)
-                _, seconds = ours(nodes, access, files, folder, made_ready)
+                _, seconds = ours(nodes, access, files, folder)
                 rates.setdefault(f"ours, {name}", []).append(total / seconds)
         sent, seconds = ours(nodes_of(machines, ports, "paramiko"), access, files, folder)
     medians = {name: statistics.median(measured) for name, measured in rates.items()}
@@ -162,6 +163,7 @@ def compare(machines: list[Sshd], files: list[Path], folder: Path, round_trip_ms
         spread = f"{min(measured):.0f} to {max(measured):.0f}"
         rate = medians[name]
         print(f"  {name:15} {rate:6.0f} MiB/s ({spread}), {rate / better:.2f} of the better one", flush=True)
+    print(f"  of which ssh and sftp take {statistics.median(logins):.2f} s to log in to both nodes")
     print(f"  second render   {sent / 1024:6.1f} KiB sent  ({seconds:.1f} s)", flush=True)
 
 
@@ -173,18 +175,45 @@ def nodes_of(machines: list[Sshd], ports: list[int], backend: str) -> list[Node]
 
 
 def empty(machines: list[Sshd]) -> None:
+    """Files are only emptied and moved away: ext4 looks through all that were removed just now for each new one."""
     for sshd in machines:
-        shutil.rmtree(sshd.folder / "cache", ignore_errors=True)
-        shutil.rmtree(sshd.folder / "received", ignore_errors=True)
+        for name in ("cache", "received"):
+            if (sshd.folder / name).exists():
+                old = tempfile.mkdtemp(dir=sshd.folder, prefix="old-")
+                (sshd.folder / name).rename(Path(old, name))
+                for path in Path(old).rglob("*"):
+                    if path.is_file() and not path.is_symlink():
+                        path.chmod(0o600)
+                        os.truncate(path, 0)
         (sshd.folder / "received").mkdir()
 
 
-def touch_memory(folder: Path, size: int) -> None:
+@contextmanager
+def warm_memory(folder: Path, size: int) -> Iterator[None]:
+    """Memory of this machine's own for the next `size` bytes that are written: a file that makes way for them."""
     piece = bytes(MIB)
+    is_over = threading.Event()
     with (folder / "filler").open("wb", buffering=0) as file:
         for _ in range(size // MIB):
             file.write(piece)
-    (folder / "filler").unlink()
+
+        def make_way() -> None:
+            left = size
+            free = os.statvfs(folder).f_bfree
+            while left and not is_over.wait(0.01):
+                status = os.statvfs(folder)
+                if (status.f_bfree - free) * status.f_frsize < AHEAD_BYTES:
+                    left = max(0, left - MAKE_WAY_BYTES)
+                    file.truncate(left)
+
+        thread = threading.Thread(target=make_way)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+            (folder / "filler").unlink()
 
 
 def side_by_side(
@@ -210,6 +239,10 @@ def options(sshd: Sshd) -> list[str]:
     return ["-i", str(sshd.user_key), *(word for setting in settings for word in ("-o", setting))]
 
 
+def by_nothing(sshd: Sshd, port: int, _: list[Path]) -> None:
+    subprocess.run(["ssh", *options(sshd), "-p", str(port), "127.0.0.1", "true"], check=True)
+
+
 def by_cat(sshd: Sshd, port: int, files: list[Path]) -> None:
     """One stream, which no file system and no round trip interrupts: the most that ssh can do."""
     target = shlex.quote(str(sshd.folder / "received/all"))
@@ -232,31 +265,24 @@ def by_sftp(sshd: Sshd, port: int, files: list[Path]) -> None:
     )
 
 
-def ours(
-    nodes: list[Node],
-    access: Access,
-    files: list[Path],
-    folder: Path,
-    before: Callable[[], None] | None = None,
-) -> tuple[int, float]:
+def ours(nodes: list[Node], access: Access, files: list[Path], folder: Path) -> tuple[int, float]:
     """Bytes sent to all nodes, and the seconds until the last had all, from when Blender runs on all."""
     needed = [SceneFile(str(path), f"tex/{path.name}") for path in files]
     book = RecipeBook(None)  # Each time it reads and hashes all of them.
-    ready = threading.Barrier(len(nodes), before)
+    with ExitStack() as cleanup:
+        pool = cleanup.enter_context(ThreadPoolExecutor(len(nodes)))
 
-    def one(node: Node) -> tuple[int, float]:
-        inbox: queue.Queue[Any] = queue.Queue()
-        with ExitStack() as cleanup:
+        def begun(node: Node) -> Upload:
+            inbox: queue.Queue[Any] = queue.Queue()
             link, _ = open_worker(node, inbox, access=access, local_blender=[], version=None, cleanup=cleanup)
-            upload = Upload(node, link, inbox, needed, book, lambda _: None)
-            ready.wait()
-            start = time.perf_counter()
-            assert upload.run()
-            return upload.amount.wire, time.perf_counter() - start
+            return Upload(node, link, inbox, needed, book, lambda _: None)
 
-    with ThreadPoolExecutor(len(nodes)) as pool:
-        results = list(pool.map(one, nodes))
-    return sum(sent for sent, _ in results), max(seconds for _, seconds in results)
+        uploads = list(pool.map(begun, nodes))
+        with warm_memory(folder, len(nodes) * sum(path.stat().st_size for path in files)):
+            start = time.perf_counter()
+            assert all(pool.map(Upload.run, uploads))
+            seconds = time.perf_counter() - start
+    return sum(upload.amount.wire for upload in uploads), seconds
 
 
 def edit(sshd: Sshd, folder: Path) -> None:
