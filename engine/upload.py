@@ -184,7 +184,7 @@ class Upload:
             timeout = 0.0
             header = self._header(item)
             if header is not None:
-                self._take(header)
+                self._take(header, item[1])
 
     def _answer(self) -> dict[str, Any] | None:
         """Wait for the next answer; None when told to stop."""
@@ -228,7 +228,7 @@ class Upload:
         self._book.forget(source)
         return FileChanged(f"{source} changed while it was being sent ({how}).", "It is read again.")
 
-    def _take(self, header: dict[str, Any]) -> None:
+    def _take(self, header: dict[str, Any], payload: bytes) -> None:
         """Act on an answer. Raise WorkerLost where it answers nothing that was asked."""
         try:
             if header["type"] == "lacking":
@@ -238,7 +238,7 @@ class Upload:
                     self._ask({"type": "recipe", "digest": digest}, self._recipes[digest].packed)
             elif header["type"] == "missing":
                 self._unanswered -= 1
-                self._queue(header["digest"], header["runs"])
+                self._queue(header["digest"], json.loads(payload))
             else:
                 self._unstored.remove(header["digest"])
         except (KeyError, TypeError, ValueError, IndexError):

@@ -32,7 +32,8 @@ REQUESTS = ("cache", "offer", "recipe", CHUNKS, "tree", "shared", "links", "rene
 class Receiver:
     """Answers the requests that bring a job's files to this node."""
 
-    def __init__(self, folder: WorkerFolder, send: Callable[[dict[str, Any]], object]) -> None:
+    def __init__(self, folder: WorkerFolder, send: Callable[..., object]) -> None:
+        """`send(header, payload=b"")` takes an answer."""
         self._folder = folder
         self._send = send
         self._cache: Cache | None = None
@@ -73,7 +74,8 @@ class Receiver:
             raise ValueError("a name that is no digest")
         else:
             runs = self._cache.begin(header["digest"], payload)
-            self._send({"type": "missing", "digest": header["digest"], "runs": runs})
+            # No part of the header, which is limited: a large .blend has a hundred thousand chunks.
+            self._send({"type": "missing", "digest": header["digest"]}, json.dumps(runs).encode())
 
     def _take_chunks(self, header: dict[str, Any], payload: bytes | memoryview) -> None:
         digest = header["digest"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
+import json
 import os
 import random
 import shutil
@@ -17,9 +20,11 @@ import pytest
 
 from engine.recipes import Recipe, recipe_of
 from engine.worker import cache as module
+from engine.worker import recipe
 from engine.worker.cache import Cache
 from engine.worker.cache_folder import folder_for
 from engine.worker.files import WorkerFolder, locked
+from engine.worker.protocol import encode, read_frame
 from engine.worker.receive import Receiver
 
 MIB = 1 << 20
@@ -415,7 +420,7 @@ def test_a_worker_is_told_to_end_while_chunks_come(
     for seed in range(10):
         files = [File(tmp_path, noise(20, seed * 100 + number), f"{number}") for number in range(50)]
         answers: list[dict[str, object]] = []
-        receiver = Receiver(WorkerFolder(), answers.append)
+        receiver = Receiver(WorkerFolder(), lambda header, _=b"", answers=answers: answers.append(header))
         receiver.handle({"type": "cache", "folder": str(folder), "limit": 1 << 30}, b"")
         for file in files:
             receiver.handle({"type": "recipe", "digest": file.digest}, file.recipe.packed)
@@ -428,6 +433,24 @@ def test_a_worker_is_told_to_end_while_chunks_come(
         assert set(refused) <= {"chunks of a file that was not begun"}
         stored = sum(answer["type"] == "stored" for answer in answers)
         assert stored + len(refused) == len(files)
+
+
+def test_the_answer_for_a_file_of_very_many_chunks_fits_a_frame(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every other chunk of a large .blend is there, as after an edit all over it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    count = 200_000
+    packed = recipe.pack([(1, hashlib.sha256(b"a").digest())] * count)
+    digest = recipe.digest_of(packed)
+    frames: list[bytes] = []
+    receiver = Receiver(WorkerFolder(), lambda *frame: frames.append(b"".join(encode(*frame))))
+    receiver.handle({"type": "cache", "folder": str(folder), "limit": 1 << 30}, b"")
+    (folder / "partial" / digest).write_bytes(b"ab" * (count // 2))
+    receiver.handle({"type": "recipe", "digest": digest}, packed)
+    header, payload = read_frame(io.BytesIO(frames[-1]).read)
+    assert header == {"type": "missing", "digest": digest}
+    assert json.loads(payload) == [[number, 1] for number in range(1, count, 2)]
 
 
 @pytest.mark.parametrize("which", ["", "objects"])
