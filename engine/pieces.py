@@ -41,6 +41,7 @@ class Piece:
         "halves",
         "is_kept",
         "is_lost",
+        "is_smallest",
         "known",
         "leases",
         "open",
@@ -64,6 +65,8 @@ class Piece:
         """Whether a result of this very tile is there."""
         self.is_lost = False
         """Given up: it failed too often."""
+        self.is_smallest = False
+        """It was to be halved and could not."""
         self.ticket = 0
         """Number of its valid entry among those that wait; 0: it does not wait."""
         self.known = 0
@@ -136,7 +139,7 @@ class Pieces:
         """Let a piece without halves wait."""
         if not piece.ticket:
             self.waiting += 1
-            self._enter(piece)
+            self._enter(piece, self._order(piece))
 
     def reopen(self, piece: Piece) -> None:
         """Let it be rendered once more, in halves where it has any, by whoever is free."""
@@ -149,31 +152,42 @@ class Pieces:
     def can_be_halved(self, piece: Piece) -> bool:
         return self._grid.halves(piece.tile) is not None
 
-    def take(self, most: float, is_wanted: Callable[[Piece], bool]) -> Piece | None:
+    def take(self, most: float, limit: float, is_wanted: Callable[[Piece], bool]) -> Piece | None:
         """The next piece that waits, halved until it costs at most `most`; None if there is none.
 
-        Those that `is_wanted` refuses go on waiting.
+        Where it costs more than `limit` even so, it goes on waiting, as those do that `is_wanted` refuses.
         """
         refused: list[tuple[int, int, int, Piece]] = []
         taken: Piece | None = None
         while self._heap and taken is None and len(refused) < REFRESH_LEAST:
-            entry = heapq.heappop(self._heap)
+            entry = self._heap[0]
             piece = entry[-1]
             if entry[2] != piece.ticket:
-                continue
-            if is_wanted(piece):
+                heapq.heappop(self._heap)
+            elif not is_wanted(piece):
+                refused.append(heapq.heappop(self._heap))
+            elif piece.is_smallest and piece.estimate > limit:
+                break  # Where nodes are many, most that are asked whether they can use it are too slow.
+            else:
+                heapq.heappop(self._heap)
                 self._withdraw(piece)
                 taken = piece
-            else:
-                refused.append(entry)
         for entry in refused:
             heapq.heappush(self._heap, entry)
         if taken is None:
             return None
         while self._is_too_large(taken, most) and self._halve(taken):
             assert taken.halves
-            taken, other = sorted(taken.halves, key=self._order)
-            self.put(other)
+            taken, other = taken.halves
+            order, later = self._order(taken), self._order(other)
+            if later < order:
+                taken, other, later = other, taken, order
+            if not other.ticket:
+                self.waiting += 1
+                self._enter(other, later)
+        if taken.estimate > limit:
+            self.put(taken)
+            return None
         return taken
 
     def keep(self, piece: Piece) -> list[Any]:
@@ -240,8 +254,9 @@ class Pieces:
         return Piece(tile, self._grid, parent)
 
     def _halve(self, piece: Piece) -> bool:
-        if not piece.halves:
+        if not (piece.halves or piece.is_smallest):
             halves = self._grid.halves(piece.tile)
+            piece.is_smallest = halves is None
             if halves:
                 piece.halves = self._piece(halves[0], piece), self._piece(halves[1], piece)
         return piece.halves is not None
@@ -306,10 +321,10 @@ class Pieces:
         # steadily from its centre is easier to read.
         return -round(2 * math.log2(density)), piece.from_centre
 
-    def _enter(self, piece: Piece) -> None:
+    def _enter(self, piece: Piece, order: tuple[int, int]) -> None:
         self._tickets += 1
         piece.ticket = self._tickets
-        heapq.heappush(self._heap, (*self._order(piece), piece.ticket, piece))
+        heapq.heappush(self._heap, (*order, piece.ticket, piece))
         self.waiting_cost += piece.estimate
 
     def _refresh(self) -> None:
@@ -319,4 +334,4 @@ class Pieces:
         self._heap.clear()
         self.waiting_cost = 0.0
         for piece in waiting:
-            self._enter(piece)
+            self._enter(piece, self._order(piece))

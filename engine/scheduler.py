@@ -416,7 +416,7 @@ class Scheduler:
         if node.speed is None or left is None or not node.is_warm:
             probe = self._grid.pixels(self._grid.tile(0)) / (PROBES * len(self._nodes))
             return self._pieces.take(
-                probe * self._pieces.mean_density, lambda piece: self._suits(piece, node, now)
+                probe * self._pieces.mean_density, math.inf, lambda piece: self._suits(piece, node, now)
             )
         begins = node.leases[-1].ends - now if depth else 0.0
         room = left - begins
@@ -424,20 +424,15 @@ class Scheduler:
             return None
         share = SHARE * math.exp(-math.sqrt(node.doubt)) * room
         most = node.speed * max(min(share, LONGEST_S), SHORTEST_S)
-        piece = self._pieces.take(most, lambda piece: self._suits(piece, node, now))
-        if piece is None:
-            return None
-        lasts = piece.estimate / node.speed
+        limit = math.inf
         if depth:
-            is_too_long = lasts > room
-        else:
+            limit = node.speed * room
+        elif self._speed_busy > node.speed:
             # Somebody else would have it back sooner, even after what he does now.
             mean = self._speed_here / len(self._nodes)
-            is_too_long = self._speed_busy > node.speed and lasts > left + piece.estimate / mean
-        if is_too_long:
-            self._pieces.put(piece)
-            return None
-        return piece
+            if node.speed < mean:
+                limit = left / (1 / node.speed - 1 / mean)
+        return self._pieces.take(most, limit, lambda piece: self._suits(piece, node, now))
 
     def _suits(self, piece: Piece, node: _Node, now: float) -> bool:
         return node.name not in piece.failed_on or not self._somebody_else(piece, now)
