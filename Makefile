@@ -81,6 +81,7 @@ bench: $(VENV)/ready
 	$(PYTHON) -m tests.bench.simulator
 	$(PYTHON) -m tests.bench.ticks
 	$(PYTHON) -m tests.bench.warm_up
+	$(PYTHON) -m tests.bench.first_tile
 
 # The plots of docs/performance.md. matplotlib is for them alone.
 plots: demo

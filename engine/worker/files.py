@@ -19,9 +19,13 @@ from .paths import is_safe
 PREFIX = "distributed-cycles-worker-"
 """No other folder of ours begins so: what is swept away must be a dead worker's."""
 REMOVE_TRIES = 20
+REMOVE_PAUSE_S = 0.05
+FRESH_S = 0.001
 KEPT = "DISTRIBUTED_CYCLES_FOLDER"
 """In the environment of a Blender that goes on with the folder of the one before it."""
 MAKE_TRIES = 3
+MADE_S = 60.0
+"""No folder is without its lock for longer."""
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """How a cluster's file system says that it was mounted without them."""
 
@@ -99,15 +103,19 @@ class WorkerFolder:
             shutil.copyfile(source, path)
 
     def remove(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind. What comes after it must be the end of the process.
+
+        Blender may be writing a tile at this very moment, for which it makes the folder anew.
+        """
         if self._lock is not None:
             self._lock.close()
-        # Blender may be writing a tile at this very moment.
         for _ in range(REMOVE_TRIES):
             shutil.rmtree(self.path, ignore_errors=True)
-            if not self.path.exists():
+            asked = time.perf_counter()
+            # An answer that waited for Blender to let go of the interpreter is an old one.
+            if not self.path.exists() and time.perf_counter() - asked < FRESH_S:
                 break
-            time.sleep(0.05)
+            time.sleep(REMOVE_PAUSE_S)
 
 
 def locked(path: Path) -> IO[bytes] | None:
@@ -135,8 +143,12 @@ def _sweep(base: Path) -> None:
     for folder in base.glob(PREFIX + "*"):
         lock = folder / "lock"
         try:
-            # One that has no lock yet is being made at this moment.
-            handle = locked(lock) if lock.is_file() else None
+            if not lock.is_file():
+                # It is being made at this moment, or was made anew for a tile when all else was gone.
+                if time.time() - folder.stat().st_mtime > MADE_S:
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
+            handle = locked(lock)
         except OSError:  # another user's
             continue
         if handle is not None:

@@ -35,6 +35,8 @@ GOODBYE_S = 1.0
 """For what was said before the end."""
 STORE_S = 30.0
 """For chunks that arrived before the connection was cut, on a disk that is slow."""
+SOON_S = 0.5
+"""For a tile that is being rendered at the end, so that its file is removed with the rest."""
 
 
 class Worker:
@@ -62,6 +64,8 @@ class Worker:
         """How many of them were dealt with: the main thread's own count."""
         self._rooms: list[bytearray] = []
         """Memory in which chunks came. Taken again, it spares the system the clearing of each page."""
+        self._rendering = threading.Lock()
+        """Held while a tile is rendered."""
         self._is_over = False
         """No tile is begun any more, whose file would outlive the folder."""
         self._skipped: set[tuple[int, int]] = set()
@@ -82,7 +86,9 @@ class Worker:
             try:
                 self._handle(header, payload)
             except Exception as error:  # noqa: BLE001 - whatever it is, the other side must hear of it
-                traceback.print_exc()
+                # Where it cannot be printed nobody listens any more, and the reader is at the end of it all.
+                with contextlib.suppress(OSError):
+                    traceback.print_exc()
                 text = str(error).strip() or type(error).__name__
                 what = {"request": header["type"], "is_os_error": isinstance(error, OSError)}
                 self._send({**header, "type": "error", **what, "text": text})
@@ -93,7 +99,8 @@ class Worker:
     def _handle(self, header: dict[str, Any], payload: bytes | memoryview) -> None:
         kind = header["type"]
         if kind == "render":
-            self._render(header)
+            with self._rendering:
+                self._render(header)
         elif kind in receive.REQUESTS:
             self._receiver.handle(header, payload)
         elif kind == "open":
@@ -247,7 +254,9 @@ class Worker:
         last_words = threading.Thread(target=os.write, args=(2, words), daemon=True)
         last_words.start()
         last_words.join(0.2)
-        # Last of all: a Blender that renders on would make the folder anew to write its tile.
+        # Last of all: a Blender that renders on would make the folder anew to write its tile. One that is soon
+        # back is waited for, the rest is unlikely to be written between the last look and the end.
+        self._rendering.acquire(timeout=SOON_S)
         self._folder.remove()
         os._exit(0)
 

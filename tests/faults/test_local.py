@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import stat
 import subprocess
@@ -15,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import exr
+from engine import bootstrap, exr
 from engine.job import Denoising, Node
 from engine.messages import NodeChanged, PhaseChanged, TileEnded
 from engine.session import RenderSession
 from engine.store import JobStore
+from engine.worker.protocol import encode, read_frame
 
 from .. import support
 from .conftest import NewSession, Scene
@@ -42,6 +44,30 @@ def launcher(path: Path, lines: str) -> list[str]:
     path.write_text(f'#!/bin/sh\n{lines}\nexec "{support.BLENDER}" "$@"\n')
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return [str(path)]
+
+
+def test_a_worker_outlives_what_it_cannot_print(mark: str, node_tmp: Path) -> None:
+    """Its stderr is gone, as when the main process was killed: it ends by itself, and cleans up first."""
+    command = [str(support.BLENDER), *bootstrap.BLENDER_ARGUMENTS]
+    read, write = os.pipe()
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=write)
+    os.close(write)
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    nonce = secrets.token_hex(16)
+    worker.stdin.write(bootstrap.first_line(nonce))
+    worker.stdin.flush()
+    assert worker.stdout.read(len(nonce)) == nonce.encode()
+    assert read_frame(worker.stdout.read)[0]["type"] == "ready"
+    os.close(read)
+    worker.stdin.write(b"".join(encode({"type": "nonsense"})))
+    worker.stdin.flush()
+    kinds = {read_frame(worker.stdout.read)[0]["type"] for _ in range(3)}
+    assert "error" in kinds
+    assert "beat" in kinds
+    worker.stdin.close()
+    assert worker.wait(15) == 0
+    assert_nothing_left(mark, node_tmp)
 
 
 def test_two_workers_give_f12(new_session: NewSession, slow_scene: Scene, mark: str, node_tmp: Path) -> None:
@@ -147,6 +173,7 @@ from pathlib import Path
 from engine.job import Node
 from engine.session import RenderSession
 from engine.store import JobStore
+from engine.worker.protocol import encode, read_frame
 from tests import support
 blend, folder, version = Path(sys.argv[1]), Path(sys.argv[2]), tuple(map(int, sys.argv[3].split(".")))
 store = JobStore.create(folder, support.job_for(blend, version))

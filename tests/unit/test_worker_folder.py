@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +29,18 @@ def test_dead_ones_are_swept_and_living_ones_stay() -> None:
     for folder in (living, fresh):
         folder.remove()
         assert not folder.path.exists()
+
+
+def test_what_a_dead_one_made_after_its_end_is_swept_later(tmp_path: Path) -> None:
+    for name, age in (("old", 100.0), ("new", 1.0)):
+        path = tmp_path / (files.PREFIX + name)
+        path.mkdir()
+        (path / "tile.exr").write_bytes(b"late")
+        then = time.time() - age
+        os.utime(path, (then, then))
+    folder = WorkerFolder()
+    assert sorted(tmp_path.iterdir()) == sorted([folder.path, tmp_path / (files.PREFIX + "new")])
+    folder.remove()
 
 
 @pytest.mark.parametrize("is_over", [False, True])
@@ -65,3 +79,24 @@ def test_the_cache_that_stands_beside_is_not_swept(tmp_path: Path, monkeypatch: 
     cache.close()
     WorkerFolder().remove()
     assert cache.folder.is_dir()
+
+
+def test_a_tile_written_at_the_last_moment_is_removed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blender has the interpreter while it writes, so the answer that the folder is gone comes late."""
+    folder = WorkerFolder()
+    exists = Path.exists
+    late: list[Path] = []
+
+    def exists_late(path: Path) -> bool:
+        is_there = exists(path)
+        if path == folder.path and not late:
+            late.append(path)
+            path.mkdir()
+            (path / "tile.exr").write_bytes(b"late")
+            time.sleep(0.01)
+        return is_there
+
+    monkeypatch.setattr(Path, "exists", exists_late)
+    folder.remove()
+    assert late
+    assert not exists(folder.path)
