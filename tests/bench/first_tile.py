@@ -23,7 +23,7 @@ from engine.store import JobStore
 
 from .. import support
 
-RUNS = 5
+RUNS = 3
 WIDTH, HEIGHT = 640, 360
 KEPT_S = 60.0
 ENDS_S = 120.0
